@@ -1,0 +1,114 @@
+"""Feature extractors: a picture in, the map that the detector starts from out.
+
+`vgg16` without a cut is SSD's own VGG16, layer by layer in the detector (Caffe's names, ceil
+pooling). Every other extractor is a network of keras.applications cut at a named layer, wrapped as
+one layer called `extractor` and joined to the detector by a bridge (`ssd.model`). Each extractor
+owns its preprocessing, in `ssd.spec.PREPROCESSING`.
+"""
+
+from pathlib import Path
+
+from ssd.backend import keras
+
+layers = keras.layers
+
+# Where an extractor is cut unless told otherwise; None: SSD's own VGG16, not wrapped.
+DEFAULT_CUTS = {"vgg16": None, "inception_v3": "mixed2"}
+_APPLICATIONS = {
+    "vgg16": keras.applications.VGG16,
+    "inception_v3": keras.applications.InceptionV3,
+}
+
+
+def check_backbone(name: str) -> None:
+    """Raise ValueError for an unknown extractor, listing the known ones."""
+    if name not in _APPLICATIONS:
+        raise ValueError(f"backbone must be one of {', '.join(_APPLICATIONS)}. Received: {name!r}")
+
+
+def vgg16_front(x: keras.KerasTensor) -> keras.KerasTensor:
+    """conv1_1 to pool3 of SSD's VGG16: (B, 300, 300, 3) BGR minus mean -> (B, 38, 38, 256)."""
+    x = conv(x, 64, "conv1_1")
+    x = conv(x, 64, "conv1_2")
+    x = pool(x, "pool1")
+    x = conv(x, 128, "conv2_1")
+    x = conv(x, 128, "conv2_2")
+    x = pool(x, "pool2")
+    x = conv(x, 256, "conv3_1")
+    x = conv(x, 256, "conv3_2")
+    x = conv(x, 256, "conv3_3")
+    return pool(x, "pool3")
+
+
+def cut_network(name: str, cut: str, image_size: int = 300) -> keras.Model:
+    """A network of keras.applications up to and including a layer, as one model `extractor`.
+
+    Args:
+        name: "vgg16" or "inception_v3".
+        cut: name of the last layer kept, such as "mixed2" or "block3_pool".
+        image_size: side of the input in pixels.
+    Returns:
+        (B, S, S, 3) preprocessed -> (B, h, w, c), random weights.
+    Raises:
+        ValueError: no such network, no such layer, or a layer that is no feature map.
+    """
+    check_backbone(name)
+    whole = _APPLICATIONS[name](
+        include_top=False, weights=None, input_shape=(image_size, image_size, 3)
+    )
+    names = [layer.name for layer in whole.layers]
+    if cut not in names:
+        pools = [n for n in names if n.startswith("mixed") or n.endswith("_pool")]
+        raise ValueError(f"cut must be a layer of {name}, such as {', '.join(pools)}. Received: {cut!r}")
+    return keras.Model(whole.inputs, whole.get_layer(cut).output, name="extractor")
+
+
+def load_backbone(model: keras.Model, name: str, path: str | Path | None = None) -> list[str]:
+    """Put ImageNet weights into the extractor of a detector.
+
+    Args:
+        model: from `ssd.model.build_model`.
+        name: its extractor.
+        path: weights without top in Keras' layout; None fetches those of keras.applications.
+    Returns:
+        names of the layers of `model` that got weights.
+    Raises:
+        ValueError: the file does not fit or cannot be had.
+    """
+    check_backbone(name)
+    try:
+        source = _APPLICATIONS[name](
+            include_top=False, weights=str(path) if path else "imagenet", input_shape=(300, 300, 3)
+        )
+    except Exception as error:  # Keras raises many kinds for a file that does not fit, or no network
+        wanted = path or "keras.applications (give a local file where there is no network)"
+        raise ValueError(f"backbone weights must fit {name}. Received: {wanted} ({error})") from None
+    if "extractor" in [layer.name for layer in model.layers]:
+        # A cut network is a prefix of the whole one, in the same order (names may be renumbered).
+        target = [layer for layer in model.get_layer("extractor").layers if layer.weights]
+        pairs = zip(target, [layer for layer in source.layers if layer.weights], strict=False)
+        loaded = ["extractor"]
+    else:
+        pairs = [(model.get_layer(own), source.get_layer(theirs)) for own, theirs in _VGG16_NAMES]
+        loaded = [own for own, _ in _VGG16_NAMES]
+    for own, theirs in pairs:
+        own.set_weights(theirs.get_weights())
+    return loaded
+
+
+def conv(x: keras.KerasTensor, channels: int, name: str, size: int = 3, **options: object):
+    """A convolution with ReLU, "same" unless told otherwise."""
+    options = {"padding": "same", "activation": "relu"} | options
+    return layers.Conv2D(channels, size, name=name, **options)(x)
+
+
+def pool(x: keras.KerasTensor, name: str, size: int = 2, strides: int = 2) -> keras.KerasTensor:
+    """Max pooling with Caffe's ceil rule, which is "same" here: 75 cells become 38."""
+    return layers.MaxPooling2D(size, strides, padding="same", name=name)(x)
+
+
+_VGG16_NAMES = [
+    (f"conv{block}_{i}", f"block{block}_conv{i}")
+    for block, count in enumerate((2, 2, 3, 3, 3), start=1)
+    for i in range(1, count + 1)
+]

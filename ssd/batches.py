@@ -1,0 +1,116 @@
+"""Training input: samples -> augmented, preprocessed, encoded batches, in Keras' worker threads."""
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+
+from ssd.anchors import encode_targets, make_anchors
+from ssd.augment import SSDAugmentation
+from ssd.backend import keras
+from ssd.images import load_image, preprocess
+from ssd.records import Sample
+from ssd.spec import Preprocessing, SSDSpec
+
+
+class Views:
+    """Augmented views of samples: view i is sample i modulo N, and the same at every call.
+
+    Args:
+        samples: N labelled pictures.
+        spec: decides the size.
+        preprocessing: the extractor's.
+        seed: every view follows from it and its index.
+        max_expand: of the augmentation; None: no augmentation at all, for validation.
+    """
+
+    def __init__(
+        self,
+        samples: list[Sample],
+        spec: SSDSpec,
+        preprocessing: Preprocessing,
+        seed: int = 0,
+        max_expand: float | None = 4.0,
+    ) -> None:
+        self.samples, self.spec, self.seed, self.max_expand = samples, spec, seed, max_expand
+        self.preprocessing = preprocessing
+        # Imported pictures are square before they are preprocessed, so the order does not matter.
+        self._augment = SSDAugmentation(spec.image_size, max_expand) if max_expand else None
+
+    def __call__(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """View i: (S, S, 3) float32 preprocessed, (M, 4) boxes, (M,) labels."""
+        sample = self.samples[i % len(self.samples)]
+        image, boxes, labels = load_image(sample.path), sample.boxes, sample.labels
+        if self._augment:
+            seed = np.random.SeedSequence([self.seed, i]).generate_state(1)[0]
+            image, boxes, labels = self._augment(image, boxes, labels, int(seed))
+        return preprocess(image, self.spec.image_size, self.preprocessing), boxes, labels
+
+    @property
+    def key(self) -> dict:
+        """What the views depend on, as plain data, for a cache."""
+        digest = hashlib.sha256()
+        for sample in self.samples:
+            digest.update(f"{sample.image_id} {sample.path.stat().st_size} ".encode())
+            digest.update(sample.boxes.tobytes() + sample.labels.tobytes())
+        plain = {"seed": self.seed, "max_expand": self.max_expand, "spec": self.spec.name}
+        return plain | {"samples": digest.hexdigest()}
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of an epoch, in an order that follows from seed and epoch alone.
+
+    Epoch e takes the views e * N to e * N + N - 1, so no view is seen twice; `views_per_sample`
+    repeats them after that many epochs, as a cache must.
+
+    Args:
+        get: view index -> (inputs of the network, boxes, labels); inputs are one array or a list.
+        count: samples N.
+        spec: decides the anchors.
+        batch_size: the last batch of an epoch may be smaller.
+        seed: of the order; None keeps the order of the samples.
+        views_per_sample: different views there are of each sample; None: endless.
+        drop_rest: leave out a last batch that is smaller.
+    """
+
+    def __init__(
+        self,
+        get: Callable,
+        count: int,
+        spec: SSDSpec,
+        batch_size: int,
+        seed: int | None = None,
+        views_per_sample: int | None = None,
+        drop_rest: bool = False,
+        workers: int = 1,
+    ) -> None:
+        super().__init__(workers=workers, max_queue_size=4)
+        self._get, self.count, self._spec = get, count, spec
+        self.batch_size, self.seed, self.views_per_sample = batch_size, seed, views_per_sample
+        self._anchors = make_anchors(spec)
+        self._drop_rest = drop_rest and count >= batch_size
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Draw the order of an epoch."""
+        view_set = epoch if self.views_per_sample is None else epoch % self.views_per_sample
+        order = np.arange(self.count)
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
+        self._order = order + view_set * self.count
+
+    def __len__(self) -> int:
+        return self.count // self.batch_size if self._drop_rest else -(-self.count // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple:
+        """Inputs; target classes (B, A) and box targets (B, A, 5): box_deltas and matched or not."""
+        chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        rows = [self._get(int(i)) for i in chosen]
+        inputs = [row[0] if isinstance(row[0], list) else [row[0]] for row in rows]
+        stacked = [np.stack(maps) for maps in zip(*inputs, strict=True)]
+        targets = [encode_targets(self._spec, self._anchors, boxes, labels) for _, boxes, labels in rows]
+        classes = np.stack([c for c, _ in targets])
+        deltas = np.stack([d for _, d in targets])
+        matched = (classes > 0)[..., None].astype(np.float32)
+        boxes = np.concatenate([deltas, matched], axis=-1)
+        return (stacked[0] if len(stacked) == 1 else tuple(stacked)), (classes, boxes)

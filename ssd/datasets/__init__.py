@@ -1,0 +1,1 @@
+"""Labelled photos from disk, as lists of `Sample`: a room for each layout."""

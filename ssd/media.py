@@ -1,0 +1,172 @@
+"""The doors of moving pictures and of results: sources of frames in, annotated copies out.
+
+Video is read and written by PyAV, whose wheel ships FFmpeg and the H.264 encoder.
+"""
+
+import glob
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from ssd.images import IMAGE_SUFFIXES
+
+VIDEO_SUFFIXES = frozenset(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv".split())
+H264_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".mkv"))  # containers that may keep their suffix
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a video: its picture, number from 0, and time in seconds."""
+
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    index: int
+    time_s: float
+
+
+def find_sources(patterns: list[str]) -> tuple[list[Path], list[str]]:
+    """The image and video files of any mix of files, folders (not below them) and globs.
+
+    Returns:
+        the files in the order given, each once, sorted within a folder or glob; and a line for
+        each pattern that names nothing.
+    """
+    found, faults = {}, []
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            matches = [p for p in sorted(path.iterdir()) if is_media(p)]
+        elif path.exists():
+            matches = [path]
+        else:
+            matches = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]
+            matches = [p for p in matches if p.is_file() and is_media(p)]
+        if not matches:
+            faults.append(f"{pattern}: no image or video there")
+        found |= {p.resolve(): p for p in matches if p.resolve() not in found}
+    return list(found.values()), faults
+
+
+def is_media(path: Path) -> bool:
+    """Whether the suffix is one of an image or a video."""
+    return path.suffix.lower() in IMAGE_SUFFIXES or is_video(path)
+
+
+def is_video(path: Path) -> bool:
+    """Whether the suffix is one of a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def video_length(path: Path) -> int | None:
+    """Frames that the file says it has; None if it does not say.
+
+    Raises:
+        ValueError: no readable video.
+    """
+    with _open(path) as container:
+        return container.streams.video[0].frames or None
+
+
+def video_rate(path: Path) -> Fraction:
+    """Frames a second. Raises ValueError for a file that is no readable video."""
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
+def read_video(path: Path) -> Iterator[Frame]:
+    """Every frame of a video in order, turned upright.
+
+    Raises:
+        ValueError: no readable video, or it breaks off; frames before the break are yielded.
+    """
+    rate = video_rate(path)
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        start = None
+        try:
+            for index, frame in enumerate(container.decode(stream)):
+                time_s = frame.time if frame.time is not None else float(index / rate)
+                start = time_s if start is None else start
+                image = _upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+                yield Frame(image, index, time_s - start)
+        except av.FFmpegError as error:
+            raise ValueError(f"a video must be readable to its end. Received: {path} ({error})") from None
+
+
+class VideoWriter:
+    """Writes H.264 that browsers play; a context manager.
+
+    The file appears under its name when it is closed, after an error too, so that it always plays.
+    H.264 for browsers has even sides: an odd last row or column is left out.
+
+    Args:
+        path: ends in one of H264_SUFFIXES.
+        rate: frames a second.
+    """
+
+    def __init__(self, path: Path, rate: Fraction) -> None:
+        self.path, self._rate = path, rate
+        self._beside = path.with_name(f".part-{path.name}")
+        self._container = av.open(str(self._beside), "w", options={"movflags": "+faststart"})
+        self._stream = None
+        self._last_pts = -1
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame at its own time."""
+        height, width = (side - side % 2 for side in frame.image.shape[:2])
+        if self._stream is None:
+            self._stream = self._start(height, width)
+        picture = av.VideoFrame.from_ndarray(
+            np.ascontiguousarray(frame.image[:height, :width]), format="rgb24"
+        )
+        # Times keep a variable rate as it was; they must rise for the container.
+        pts = max(self._last_pts + 1, round(frame.time_s / self._stream.codec_context.time_base))
+        picture.pts, picture.time_base, self._last_pts = pts, self._stream.codec_context.time_base, pts
+        self._container.mux(self._stream.encode(picture))
+
+    def close(self) -> None:
+        """Finish the file and give it its name; nothing is left if no frame was written."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+        if self._stream is None:
+            self._beside.unlink(missing_ok=True)
+        else:
+            self._beside.replace(self.path)
+
+    def _start(self, height: int, width: int):
+        stream = self._container.add_stream("libx264", rate=self._rate)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.codec_context.time_base = 1 / Fraction(self._rate)
+        stream.options = {"crf": "20", "preset": "veryfast"}
+        return stream
+
+
+def _open(path: Path):
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise ValueError(f"a video must be readable. Received: {path} ({error})") from None
+    if not container.streams.video:
+        container.close()
+        raise ValueError(f"a video must have a picture. Received: {path}")
+    return container
+
+
+def _upright(image: np.ndarray, degrees: int) -> np.ndarray:
+    """Turn counter-clockwise by the angle that the container asks for."""
+    turns = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+    turn = turns.get(int(degrees) % 360)
+    return image if turn is None else cv2.rotate(image, turn)

@@ -1,0 +1,175 @@
+"""Results on disk: JSON, JSON lines, CSV, VOC XML, COCO JSON and YOLO text of detections.
+
+Every file is written beside its name and renamed when it is complete.
+"""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from ssd.boxes import to_centres
+from ssd.datasets.voc import annotation_xml
+from ssd.records import Detections
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found in one image or one frame of a video."""
+
+    source: str  # as the user gave it
+    name: str  # stem of the annotated copy, unique in the run
+    frame: int  # 0 in an image
+    time_s: float  # 0 in an image
+    detections: Detections
+    of_video: bool = False
+
+    @property
+    def key(self) -> str:
+        """Stem for files that hold one picture's result."""
+        return f"{self.name}_{self.frame:06d}" if self.of_video else self.name
+
+    def as_dict(self) -> dict:
+        """The object of the JSON formats: 0-based pixels, right and bottom edges exclusive."""
+        found = self.detections
+        rows = zip(found.names, found.scores, found.boxes_px, strict=True)
+        return {
+            "source": self.source,
+            "frame": self.frame,
+            "time_s": round(self.time_s, 6),
+            "width": found.width,
+            "height": found.height,
+            "detections": [
+                {"label": name, "score": _rounded(score, 4), "box_px": [_rounded(v, 2) for v in box]}
+                for name, score, box in rows
+            ],
+        }
+
+
+class _Sink:
+    """Takes results one by one; `close` completes the files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._open: dict[Path, TextIO] = {}
+
+    def add(self, result: Result) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        for path, file in self._open.items():
+            file.close()
+            _beside(path).replace(path)
+        self._open.clear()
+
+    def _file(self, path: Path, start: Callable[[TextIO], object] = lambda file: None) -> TextIO:
+        """The open file that will become `path`; `start` writes its head."""
+        if path not in self._open:
+            self._open[path] = open(_beside(path), "w", encoding="utf-8", newline="")
+            start(self._open[path])
+        return self._open[path]
+
+    def _write(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file(path).write(text)
+        self._open.pop(path).close()
+        _beside(path).replace(path)
+
+
+class JsonSink(_Sink):
+    """detections.json for all images, NAME.jsonl for each video."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._images: list[dict] = []
+
+    def add(self, result: Result) -> None:
+        if result.of_video:
+            line = json.dumps(result.as_dict(), ensure_ascii=False)
+            self._file(self.folder / f"{result.name}.jsonl").write(line + "\n")
+        else:
+            self._images.append(result.as_dict())
+
+    def close(self) -> None:
+        super().close()
+        if self._images:
+            self._write(self.folder / "detections.json", _json(self._images))
+
+
+class CsvSink(_Sink):
+    """detections.csv: a row a detection."""
+
+    HEAD = "source frame time_s width height label score xmin ymin xmax ymax".split()
+
+    def add(self, result: Result) -> None:
+        file = self._file(self.folder / "detections.csv", lambda f: csv.writer(f).writerow(self.HEAD))
+        row = result.as_dict()
+        found = row.pop("detections")
+        for one in found:
+            csv.writer(file).writerow([*row.values(), one["label"], one["score"], *one["box_px"]])
+
+
+class VocSink(_Sink):
+    """voc/NAME.xml for each image or frame."""
+
+    def add(self, result: Result) -> None:
+        text = annotation_xml(result.detections, Path(result.source).name)
+        self._write(self.folder / "voc" / f"{result.key}.xml", text)
+
+
+class CocoSink(_Sink):
+    """detections.coco.json: a COCO data set with a score in each annotation."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._data: dict[str, list] = {"images": [], "annotations": [], "categories": []}
+
+    def add(self, result: Result) -> None:
+        found, data = result.detections, self._data
+        data["categories"] = [{"id": i + 1, "name": name} for i, name in enumerate(found.class_names)]
+        image = {"id": len(data["images"]) + 1, "file_name": result.source, "frame": result.frame}
+        data["images"].append(image | {"width": found.width, "height": found.height})
+        for label, score, box in zip(found.labels, found.scores, found.boxes_px, strict=True):
+            sides = box[2:] - box[:2]
+            data["annotations"].append({
+                "id": len(data["annotations"]) + 1,
+                "image_id": image["id"],
+                "category_id": int(label) + 1,
+                "bbox": [_rounded(v, 2) for v in (*box[:2], *sides)],
+                "area": _rounded(sides[0] * sides[1], 2),
+                "iscrowd": 0,
+                "score": _rounded(score, 4),
+            })
+
+    def close(self) -> None:
+        super().close()
+        self._write(self.folder / "detections.coco.json", _json(self._data))
+
+
+class YoloSink(_Sink):
+    """labels/NAME.txt for each image or frame: class, centre, size in [0, 1], score."""
+
+    def add(self, result: Result) -> None:
+        found = result.detections
+        rows = zip(found.labels, to_centres(found.boxes), found.scores, strict=True)
+        lines = [" ".join([str(label), *(f"{v:.6f}" for v in (*box, score))]) for label, box, score in rows]
+        self._write(self.folder / "labels" / f"{result.key}.txt", "".join(f"{x}\n" for x in lines))
+        if not (self.folder / "classes.txt").exists():
+            self._write(self.folder / "classes.txt", "".join(f"{c}\n" for c in found.class_names))
+
+
+SINKS = {"json": JsonSink, "csv": CsvSink, "voc": VocSink, "coco": CocoSink, "yolo": YoloSink}
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".part-{path.name}")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+
+
+def _rounded(value: float, digits: int) -> float:
+    return round(float(value), digits)
