@@ -176,4 +176,3 @@ def _centre_inside(boxes: np.ndarray, patches: np.ndarray) -> np.ndarray:
     """(patches, boxes) bool: the centre of the box lies in the patch."""
     centre = (boxes[None, :, :2] + boxes[None, :, 2:4]) / 2
     return ((centre > patches[:, None, :2]) & (centre < patches[:, None, 2:])).all(-1)
-

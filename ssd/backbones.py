@@ -53,9 +53,7 @@ def cut_network(name: str, cut: str, image_size: int = 300) -> keras.Model:
         ValueError: no such network, no such layer, or a layer that is no feature map.
     """
     check_backbone(name)
-    whole = _APPLICATIONS[name](
-        include_top=False, weights=None, input_shape=(image_size, image_size, 3)
-    )
+    whole = _APPLICATIONS[name](include_top=False, weights=None, input_shape=(image_size, image_size, 3))
     names = [layer.name for layer in whole.layers]
     if cut not in names:
         pools = [n for n in names if n.startswith("mixed") or n.endswith("_pool")]

@@ -158,7 +158,9 @@ def _frozen_prefix(model: keras.Model, trainable: set[str]) -> set[str]:
 
 def _frontier(model: keras.Model, frozen: set[str]) -> list[keras.KerasTensor]:
     """The tensors that leave the frozen part, in the order of the layers that take them."""
-    made = {id(t) for layer in model.layers if layer.name in frozen for t in _node(model, layer).output_tensors}
+    made = {
+        id(t) for layer in model.layers if layer.name in frozen for t in _node(model, layer).output_tensors
+    }
     taken = {}
     for layer in model.layers:
         if layer.name not in frozen:

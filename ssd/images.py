@@ -6,10 +6,10 @@ from pathlib import Path
 # OpenCV reads this limit once, when it is imported: 128 megapixels, against decompression bombs.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
+import cv2
+import numpy as np
 
-from ssd.spec import Preprocessing  # noqa: E402
+from ssd.spec import Preprocessing
 
 IMAGE_SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .jp2 .pbm .pgm .png .ppm .tif .tiff .webp".split())
 MAX_FILE_BYTES = 512 << 20  # a picture file above this is refused before it is read

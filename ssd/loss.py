@@ -55,9 +55,7 @@ def cross_entropy(classes: keras.KerasTensor, logits: keras.KerasTensor) -> kera
     return ops.logsumexp(logits, axis=-1) - chosen
 
 
-def hard_negatives(
-    losses: keras.KerasTensor, positive: keras.KerasTensor, ratio: int
-) -> keras.KerasTensor:
+def hard_negatives(losses: keras.KerasTensor, positive: keras.KerasTensor, ratio: int) -> keras.KerasTensor:
     """Choose the background anchors of highest loss, `ratio` times the matches of each image.
 
     Args:

@@ -140,9 +140,7 @@ def _fc6(x: keras.KerasTensor) -> keras.KerasTensor:
     return DilatedConv2D(1024, 3, kernel_initializer="he_normal", name="fc6", **options)(x)
 
 
-def _heads(
-    sources: list, names: list[str], counts: list[int], kind: str, values: int
-) -> keras.KerasTensor:
+def _heads(sources: list, names: list[str], counts: list[int], kind: str, values: int) -> keras.KerasTensor:
     """(B, A, values): one 3x3 convolution a source, its channels ordered (anchor, value)."""
     # A small start: Glorot's gives a first confidence loss of 40 instead of 10.
     start = keras.initializers.RandomNormal(stddev=0.005)

@@ -133,15 +133,17 @@ class CocoSink(_Sink):
         data["images"].append(image | {"width": found.width, "height": found.height})
         for label, score, box in zip(found.labels, found.scores, found.boxes_px, strict=True):
             sides = box[2:] - box[:2]
-            data["annotations"].append({
-                "id": len(data["annotations"]) + 1,
-                "image_id": image["id"],
-                "category_id": int(label) + 1,
-                "bbox": [_rounded(v, 2) for v in (*box[:2], *sides)],
-                "area": _rounded(sides[0] * sides[1], 2),
-                "iscrowd": 0,
-                "score": _rounded(score, 4),
-            })
+            data["annotations"].append(
+                {
+                    "id": len(data["annotations"]) + 1,
+                    "image_id": image["id"],
+                    "category_id": int(label) + 1,
+                    "bbox": [_rounded(v, 2) for v in (*box[:2], *sides)],
+                    "area": _rounded(sides[0] * sides[1], 2),
+                    "iscrowd": 0,
+                    "score": _rounded(score, 4),
+                }
+            )
 
     def close(self) -> None:
         super().close()

@@ -69,9 +69,7 @@ def _untracked(items: Iterable, text: str, total: int) -> Iterator:
     return iter(items)
 
 
-def train(
-    settings: Settings, run: str | Path, say: Callable = print, track: Callable = _untracked
-) -> Path:
+def train(settings: Settings, run: str | Path, say: Callable = print, track: Callable = _untracked) -> Path:
     """Train a detector, or go on with an interrupted run of the same settings.
 
     Args:
@@ -89,8 +87,10 @@ def train(
     spec, preprocessing = get_spec(settings.spec), PREPROCESSING[settings.backbone]
     train_samples = read_samples(settings, settings.split)
     val_samples = read_samples(settings, settings.val_split)
-    say(f"{len(train_samples)} training and {len(val_samples)} validation images, "
-        f"{sum(len(s.boxes) for s in train_samples)} boxes, {len(settings.class_names)} classes")
+    say(
+        f"{len(train_samples)} training and {len(val_samples)} validation images, "
+        f"{sum(len(s.boxes) for s in train_samples)} boxes, {len(settings.class_names)} classes"
+    )
 
     keras.utils.set_random_seed(settings.seed)
     model, new = start_model(settings)
@@ -112,8 +112,10 @@ def train(
             epoch += stage.epochs
             continue
         trained, frozen = freeze_all_but(model, trainable)
-        say(f"stage {number + 1} of {len(settings.stages)}, {stage.layers}: {stage.epochs} epochs, "
-            f"{trained:,} parameters trained, {frozen:,} frozen")
+        say(
+            f"stage {number + 1} of {len(settings.stages)}, {stage.layers}: {stage.epochs} epochs, "
+            f"{trained:,} parameters trained, {frozen:,} frozen"
+        )
         first, epoch = epoch, max(epoch, state.get("epoch", 0))
         _restore_weights(model, state)
 
@@ -123,16 +125,25 @@ def train(
         folder = Path(settings.cache or run / "cache")
         sources = _features(front, settings, stage, views, val_views, folder, say, track)
         options = {"spec": spec, "batch_size": settings.batch_size, "workers": settings.workers}
-        batches = Batches(sources[0], len(train_samples), seed=settings.seed, drop_rest=True,
-                          views_per_sample=stage.cache_views if front and stage.cache_views else None,
-                          **options)
+        batches = Batches(
+            sources[0],
+            len(train_samples),
+            seed=settings.seed,
+            drop_rest=True,
+            views_per_sample=stage.cache_views if front and stage.cache_views else None,
+            **options,
+        )
         val_batches = Batches(sources[1], len(val_samples), **options)
         # Pretrained layers beside random ones learn more slowly, or the first steps undo them.
         slower = dict.fromkeys(trainable - new, BACKBONE_FACTOR) if trainable & new else {}
         optimizer = make_optimizer(stage, len(batches) * stage.epochs, slower | factors)
         accuracy = keras.metrics.SparseCategoricalAccuracy(name="acc")
-        back.compile(optimizer, loss=[ConfidenceLoss(), LocationLoss()],
-                     metrics=[[accuracy, MatchedAccuracy(name="matched_acc")], []], jit_compile=False)
+        back.compile(
+            optimizer,
+            loss=[ConfidenceLoss(), LocationLoss()],
+            metrics=[[accuracy, MatchedAccuracy(name="matched_acc")], []],
+            jit_compile=False,
+        )
         optimizer.build(back.trainable_variables)
         _restore_optimizer(optimizer, state if epoch > first else {})
 
@@ -173,9 +184,7 @@ def start_model(settings: Settings) -> tuple[keras.Model, set[str]]:
         if (card.spec, card.backbone, card.cut, card.class_names) != wanted:
             raise ValueError(f"init must be the same model as the run's, {wanted}. Received: {settings.init}")
         return model, set()
-    model = build_model(
-        get_spec(settings.spec), len(settings.class_names), settings.backbone, settings.cut
-    )
+    model = build_model(get_spec(settings.spec), len(settings.class_names), settings.backbone, settings.cut)
     new = {layer.name for layer in model.layers if layer.weights} - {"conv4_3_norm"}
     if settings.backbone_weights != "random":
         new -= set(load_backbone(model, settings.backbone, settings.backbone_weights))
@@ -191,8 +200,9 @@ def validate(back: keras.Model, batches: Batches, samples: list[Sample], setting
     for i in range(len(batches)):
         inputs, (classes, boxes) = batches[i]
         logits, deltas = (np.asarray(out) for out in back.predict_on_batch(inputs))
-        total += sum(float(f(t, y)) for f, t, y in
-                     zip(losses, (classes, boxes), (logits, deltas), strict=True))
+        total += sum(
+            float(f(t, y)) for f, t, y in zip(losses, (classes, boxes), (logits, deltas), strict=True)
+        )
         for accuracy in accuracies:
             accuracy.update_state(classes, logits)
         for row in zip(logits, deltas, strict=True):
@@ -226,14 +236,26 @@ def _fit_epoch(back: keras.Model, batches: Batches, track: Callable, text: str) 
     next(steps)
     history = back.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[_Watch(steps)]).history
     next(steps, None)
-    short = {"class_logits_loss": "confidence_loss", "box_deltas_loss": "location_loss",
-             "class_logits_acc": "acc", "class_logits_matched_acc": "matched_acc"}
+    short = {
+        "class_logits_loss": "confidence_loss",
+        "box_deltas_loss": "location_loss",
+        "class_logits_acc": "acc",
+        "class_logits_matched_acc": "matched_acc",
+    }
     logs = {short.get(key, key): float(values[-1]) for key, values in history.items()}
     return {key: logs[key] for key in ("loss", *short.values()) if key in logs}
 
 
-def _features(front, settings: Settings, stage: Stage, views: Views, val_views: Views, folder: Path,
-              say: Callable, track: Callable) -> tuple[Callable, Callable]:
+def _features(
+    front,
+    settings: Settings,
+    stage: Stage,
+    views: Views,
+    val_views: Views,
+    folder: Path,
+    say: Callable,
+    track: Callable,
+) -> tuple[Callable, Callable]:
     """Two functions, for training and validation: view index -> (inputs, boxes, labels)."""
     if front is None:
         return views, val_views
@@ -253,6 +275,7 @@ def _features(front, settings: Settings, stage: Stage, views: Views, val_views: 
         def get(i: int) -> tuple:
             picture, boxes, labels = source(i)
             return compiled(picture), boxes, labels
+
         return get
 
     def cached(source: Views, count: int, text: str) -> Callable:
@@ -260,7 +283,9 @@ def _features(front, settings: Settings, stage: Stage, views: Views, val_views: 
         name = hashlib.sha256(json.dumps(full, sort_keys=True).encode()).hexdigest()[:12]
         cache = FeatureCache(folder / f"{count}-views-{name}", compiled.shapes, count, full)
         missing = cache.missing()
-        say(f"{text}: {count} views, {cache.size_bytes / 1e9:.1f} GB in {cache.folder}, {len(missing)} to make")
+        say(
+            f"{text}: {count} views, {cache.size_bytes / 1e9:.1f} GB in {cache.folder}, {len(missing)} to make"
+        )
         for _ in track(cache.fill(through(source), missing), text, len(missing)):
             pass
         return cache.__getitem__
@@ -268,8 +293,10 @@ def _features(front, settings: Settings, stage: Stage, views: Views, val_views: 
     if not stage.cache_views:
         return through(views), through(val_views)
     count = len(views.samples)
-    return (cached(views, count * stage.cache_views, "training features"),
-            cached(val_views, len(val_views.samples), "validation features"))
+    return (
+        cached(views, count * stage.cache_views, "training features"),
+        cached(val_views, len(val_views.samples), "validation features"),
+    )
 
 
 def _scale_fc6(model: keras.Model, views: Views) -> dict[str, float]:

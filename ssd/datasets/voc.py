@@ -123,6 +123,4 @@ def _sample(image_id: str, path: Path, annotation: Path, class_names: tuple[str,
     labels, boxes_px, difficult = zip(*kept, strict=True) if kept else ((), (), ())
     boxes = from_pixels(as_boxes(boxes_px), height, width)
     check_boxes(boxes, str(annotation))
-    return Sample(
-        image_id, path, height, width, boxes, np.array(labels, np.int64), np.array(difficult, bool)
-    )
+    return Sample(image_id, path, height, width, boxes, np.array(labels, np.int64), np.array(difficult, bool))

@@ -40,8 +40,7 @@ def evaluate_voc(
             f"there must be detections for every image. Received: {len(detections)} for {len(samples)}"
         )
     curves = [
-        precision_recall(samples, detections, label, iou_threshold)
-        for label in range(len(class_names))
+        precision_recall(samples, detections, label, iou_threshold) for label in range(len(class_names))
     ]
     rules = {"voc07": average_precision_07, "voc10": average_precision_10}
     return {name: _table(curves, class_names, rule) for name, rule in rules.items()}

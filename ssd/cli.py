@@ -1,0 +1,82 @@
+"""The installed command `ssd`: it finds each sub-command in tools/NAME.py and imports no other."""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+
+import click
+
+# What `ssd --help` says of each, so that it need not import them.
+COMMANDS = {
+    "detect": "Find objects in images and videos and draw their boxes.",
+    "evaluate": "Score a model on labelled photos, as PASCAL VOC does.",
+    "export": "Compile a trained checkpoint into a model for detection.",
+    "train": "Train a detector on your own labelled photos, in stages.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"ssd.tools.{name}").main
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ssd", prog_name="ssd")
+def main() -> None:
+    """SSD300 object detection on a plain CPU."""
+
+
+def run(call: Callable, *args: object, **options: object) -> object:
+    """Call a library function; what it refuses becomes one line and exit status 1.
+
+    A missing package names the extra that brings it; Ctrl-C ends with status 130.
+    """
+    try:
+        return call(*args, **options)
+    except (ValueError, OSError, ImportError) as error:
+        text = str(error)
+        if isinstance(error, ModuleNotFoundError):
+            text = f"this command needs {error.name}: pip install '.[train]'"
+        fail(text)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+
+
+def fail(text: str, status: int = 1) -> None:
+    """End with one line on standard error."""
+    click.echo(f"error: {' '.join(text.split())}", err=True)
+    sys.exit(status)
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """The parts of "a,b"."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def numbers(text: str) -> list[float]:
+    """The numbers of "5e-4,1e-4". Raises click.BadParameter."""
+    try:
+        return [float(part) for part in names(text)]
+    except ValueError:
+        raise click.BadParameter(f"must be numbers, comma between. Received: {text!r}") from None
+
+
+def track(items: Iterable, text: str, total: int | None = None) -> Iterator:
+    """Show a bar with the time left on standard error while items pass."""
+    from rich.console import Console
+    from rich.progress import track as rich_track
+
+    console = Console(stderr=True)
+    yield from rich_track(
+        items, text, total, console=console, transient=True, disable=not console.is_terminal
+    )

@@ -1,0 +1,1 @@
+"""The sub-commands of `ssd`, one a file; installed as ssd.tools."""

@@ -1,0 +1,221 @@
+"""ssd detect: images and videos in, annotated copies and result files out."""
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from ssd.cli import fail, names, run, track
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option(
+    "--model", default="default", show_default=True, help="Name of a shipped model, or a model folder."
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="detections",
+    show_default=True,
+    help="Folder for the results.",
+)
+@click.option(
+    "--save",
+    multiple=True,
+    type=click.Choice(["json", "csv", "voc", "coco", "yolo"]),
+    help="Also write the boxes in this format; repeatable.",
+)
+@click.option(
+    "--score", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Least score of a box."
+)
+@click.option(
+    "--iou",
+    type=click.FloatRange(0, 1),
+    default=0.45,
+    show_default=True,
+    help="Boxes of one class that overlap more are one object.",
+)
+@click.option(
+    "--max",
+    "max_detections",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="Most boxes in an image.",
+)
+@click.option("--classes", help="Only these classes: a,b.")
+@click.option("--no-draw", is_flag=True, help="Write no annotated copies.")
+@click.option("--overwrite", is_flag=True, help="Replace results of an earlier run.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of the network; all cores unless told.")
+def main(
+    sources: tuple,
+    model: str,
+    out: Path,
+    save: tuple,
+    score: float,
+    iou: float,
+    max_detections: int,
+    classes: str | None,
+    no_draw: bool,
+    overwrite: bool,
+    threads: int | None,
+) -> None:
+    """Find objects in SOURCE...: any mix of image files, folders, globs and video files."""
+    from ssd.detector import Detector
+    from ssd.media import find_sources
+
+    files, faults = find_sources(list(sources))
+    for fault in faults:
+        click.echo(f"error: {fault}", err=True)
+    if not files:
+        fail("nothing to do")
+    detector = run(Detector.load, model, threads)
+    wanted = names(classes)
+    if unknown := set(wanted) - set(detector.class_names):
+        raise click.UsageError(
+            f"--classes must be of {', '.join(detector.class_names)}. Received: {', '.join(sorted(unknown))}"
+        )
+    limits = {"score_threshold": score, "iou_threshold": iou, "max_detections": max_detections}
+    job = _Job(detector, limits, wanted, out, not no_draw)
+    targets = job.plan(files)
+    run(_check_targets, files, targets, save, out, overwrite, not no_draw)
+    faults += run(_process, job, targets, save)
+    job.summary()
+    if faults:
+        click.echo(f"{len(faults)} of the inputs failed", err=True)
+        raise SystemExit(1)
+
+
+class _Job:
+    """One run: the detector with its limits, and what it has counted."""
+
+    def __init__(self, detector, limits: dict, classes: tuple, out: Path, drawing: bool) -> None:
+        self.detector, self.limits, self.classes, self.out, self.drawing = (
+            detector,
+            limits,
+            classes,
+            out,
+            drawing,
+        )
+        self.images, self.boxes, self.started = 0, Counter(), time.monotonic()
+
+    def plan(self, files: list[Path]) -> dict[Path, str]:
+        """The name of each annotated copy; a name that is taken in this run gets a number."""
+        from ssd.images import IMAGE_SUFFIXES
+        from ssd.media import H264_SUFFIXES, is_video
+
+        taken, targets = set(), {}
+        for path in files:
+            suffix = path.suffix.lower()
+            allowed, instead = (
+                (H264_SUFFIXES, ".mp4") if is_video(path) else (IMAGE_SUFFIXES - {".gif"}, ".png")
+            )
+            stem, number = path.stem, 2
+            while stem in taken:
+                stem, number = f"{path.stem}_{number}", number + 1
+            taken.add(stem)
+            targets[path] = stem + (path.suffix if suffix in allowed else instead)
+        return targets
+
+    def find(self, image):
+        """Detections in one picture, of the wanted classes."""
+        found = self.detector(image, **self.limits)
+        if self.classes:
+            found = found[[name in self.classes for name in found.names]]
+        self.images += 1
+        self.boxes.update(found.names)
+        return found
+
+    def summary(self) -> None:
+        """One line on everything."""
+        seconds = time.monotonic() - self.started
+        counts = ", ".join(f"{n} {name}" for name, n in self.boxes.most_common()) or "no boxes"
+        click.echo(f"{self.images} images, {counts}, {self.images / seconds:.1f} images/s")
+
+
+def _check_targets(
+    files: list, targets: dict, save: tuple, out: Path, overwrite: bool, drawing: bool
+) -> None:
+    """Refuse to replace anything that was not asked for; the inputs never are."""
+    inputs = {path.resolve() for path in files}
+    planned = [out / name for name in targets.values()] if drawing else []
+    shared = {
+        "json": "detections.json",
+        "csv": "detections.csv",
+        "coco": "detections.coco.json",
+        "voc": "voc",
+        "yolo": "labels",
+    }
+    planned += [out / shared[kind] for kind in save]
+    for path in planned:
+        if path.resolve() in inputs:
+            raise ValueError(f"results must not replace an input; choose another --out. Received: {path}")
+        if path.exists() and not overwrite:
+            raise ValueError(f"{path} is there already: use --overwrite or another --out")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _process(job: _Job, targets: dict[Path, str], save: tuple) -> list[str]:
+    """All inputs one by one; a line for each that failed."""
+    from ssd.media import is_video
+    from ssd.results import SINKS
+
+    sinks, faults = [SINKS[kind](job.out) for kind in save], []
+    try:
+        for path, name in targets.items():
+            try:
+                (_video if is_video(path) else _image)(job, path, name, sinks)
+            except (ValueError, OSError) as error:
+                faults.append(str(error))
+                click.echo(f"error: {error}", err=True)
+    finally:
+        for sink in sinks:
+            sink.close()
+    return faults
+
+
+def _image(job: _Job, path: Path, name: str, sinks: list) -> None:
+    from ssd.draw import draw
+    from ssd.images import load_image, save_image
+    from ssd.results import Result
+
+    image = load_image(path)
+    found = job.find(image)
+    for sink in sinks:
+        sink.add(Result(str(path), Path(name).stem, 0, 0.0, found))
+    if job.drawing:
+        save_image(job.out / name, draw(image, found))
+    _report(path, Counter(found.names), job.out / name if job.drawing else None)
+
+
+def _video(job: _Job, path: Path, name: str, sinks: list) -> None:
+    from contextlib import ExitStack
+
+    from ssd.draw import draw
+    from ssd.media import Frame, VideoWriter, read_video, video_length, video_rate
+    from ssd.results import Result
+
+    counts, frames = Counter(), 0
+    total, rate = video_length(path), video_rate(path)
+    with ExitStack() as stack:
+        writer = stack.enter_context(VideoWriter(job.out / name, rate)) if job.drawing else None
+        for frame in track(read_video(path), path.name, total):
+            found = job.find(frame.image)
+            for sink in sinks:
+                sink.add(Result(str(path), Path(name).stem, frame.index, frame.time_s, found, of_video=True))
+            if writer:
+                writer.write(Frame(draw(frame.image, found), frame.index, frame.time_s))
+            counts.update(found.names)
+            frames += 1
+    _report(path, counts, job.out / name if job.drawing else None, f"{frames} frames, ")
+
+
+def _report(path: Path, counts: Counter, target: Path | None, prefix: str = "") -> None:
+    found = ", ".join(f"{n} {name}" for name, n in sorted(counts.items())) or "nothing"
+    click.echo(f"{path}: {prefix}{found}" + (f" -> {target}" if target else ""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""ssd train: labelled photos in, a run folder with checkpoints out."""
+
+import json
+from pathlib import Path
+
+import click
+
+from ssd.cli import fail, names, numbers, run, track
+
+
+@click.command()
+@click.argument("data", nargs=-1, type=click.Path(exists=True, file_okay=False))
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder; runs/NAME unless told."
+)
+@click.option(
+    "--resume",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Go on with this run folder; every other option is read from it.",
+)
+@click.option(
+    "--stages",
+    default="bridge:10,all:20",
+    show_default=True,
+    help="LAYERS:EPOCHS, comma between. LAYERS: bridge (bridging and other new layers), heads, all, "
+    "or patterns of names, joined with +.",
+)
+@click.option("--learning-rate", default="5e-4,1e-4", show_default=True, help="Peak; one, or one a stage.")
+@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--classes", help="Classes to learn: a,b. All that occur in the training split unless told.")
+@click.option("--split", default="train", show_default=True, help="Training list in ImageSets/Main.")
+@click.option("--val-split", default="val", show_default=True, help="Validation list.")
+@click.option("--spec", default="ssd300", show_default=True, help="ssd300, ssd300_coco or ssd300_v1.")
+@click.option("--backbone", default="vgg16", show_default=True, help="vgg16 or inception_v3.")
+@click.option("--cut", help="Layer at which a network of keras.applications is cut, such as mixed2.")
+@click.option("--backbone-weights", help="File of ImageNet weights; fetched unless told; 'random': none.")
+@click.option("--init", type=click.Path(exists=True, dir_okay=False), help="Start from this checkpoint.")
+@click.option(
+    "--cache-views",
+    default="0",
+    show_default=True,
+    help="Augmented views of each photo whose frozen features are kept on disk; one, or one a stage. "
+    "0: fresh views in every epoch.",
+)
+@click.option(
+    "--cache", type=click.Path(file_okay=False), help="Folder of those features; RUN/cache unless told."
+)
+@click.option(
+    "--front",
+    type=click.Choice(["int8", "f32", "keras"]),
+    default="int8",
+    show_default=True,
+    help="How frozen first layers run: compiled (int8, f32) or inside Keras.",
+)
+@click.option(
+    "--max-expand",
+    type=click.FloatRange(1),
+    default=4.0,
+    show_default=True,
+    help="Largest zoom-out of the augmentation.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads that prepare batches."
+)
+def main(data: tuple, out: Path | None, resume: Path | None, **options: object) -> None:
+    """Train a detector on DATA, one or more folders in VOC layout."""
+    if bool(data) == bool(resume):
+        raise click.UsageError("give either DATA or --resume RUN")
+    if resume:
+        settings, folder = run(_stored, resume), resume
+    else:
+        settings = run(_settings, data, **options)
+        folder = out or Path("runs") / Path(data[0]).resolve().name
+        if (folder / "run.json").exists():
+            fail(f"{folder} holds a run already: go on with it by --resume {folder}, or choose another --out")
+    run(_train, settings, folder)
+
+
+def _train(settings, folder: Path) -> None:
+    from ssd.train import train
+
+    try:
+        best = train(settings, folder, click.echo, track)
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped; go on with: ssd train --resume {folder}", err=True)
+        raise
+    click.echo(f"best checkpoint: {best}\ncompile it with: ssd export {best} --out MODEL")
+
+
+def _settings(data: tuple, stages: str, learning_rate: str, cache_views: str, classes: str | None, **options):
+    from ssd.datasets.voc import find_classes
+    from ssd.stages import parse_stages
+    from ssd.train import Settings
+
+    chosen = names(classes)
+    if not chosen:
+        chosen = tuple(sorted({name for root in data for name in find_classes(root, options["split"])}))
+    rates, views = numbers(learning_rate), [int(v) for v in numbers(cache_views)]
+    count = stages.count(",") + 1
+    parsed = parse_stages(stages, rates[:count] if len(rates) > 1 else rates, views)
+    return Settings(data, chosen, parsed, **options)
+
+
+def _stored(folder: Path):
+    from ssd.train import Settings
+
+    file = folder / "run.json"
+    if not file.is_file():
+        raise ValueError(f"a run folder must hold run.json. Received: {folder}")
+    try:
+        return Settings(**json.loads(file.read_text("utf-8")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"run.json must hold the settings of a run. Received: {file} ({error})") from None
+
+
+if __name__ == "__main__":
+    main()
