@@ -34,7 +34,6 @@ class Views:
     ) -> None:
         self.samples, self.spec, self.seed, self.max_expand = samples, spec, seed, max_expand
         self.preprocessing = preprocessing
-        # Imported pictures are square before they are preprocessed, so the order does not matter.
         self._augment = SSDAugmentation(spec.image_size, max_expand) if max_expand else None
 
     def __call__(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -45,6 +44,10 @@ class Views:
             seed = np.random.SeedSequence([self.seed, i]).generate_state(1)[0]
             image, boxes, labels = self._augment(image, boxes, labels, int(seed))
         return preprocess(image, self.spec.image_size, self.preprocessing), boxes, labels
+
+    def plain(self) -> "Views":
+        """The same samples without augmentation."""
+        return Views(self.samples, self.spec, self.preprocessing, max_expand=None)
 
     @property
     def key(self) -> dict:

@@ -44,7 +44,7 @@ def _label(canvas: np.ndarray, text: str, corner: tuple[int, int], colour: tuple
     height, width = canvas.shape[:2]
     size = int(np.clip(min(height, width) / 22, 11, 40))  # pixels
     font = cv2.FontFace("sans")
-    x, y, text_width, text_height = cv2.getTextSize((0, 0), text, (0, 0), font, size, 500)
+    text_width = cv2.getTextSize((0, 0), text, (0, 0), font, size, 500)[2]
     strip_width, strip_height = text_width + size // 2, size + size // 3
     left = max(0, min(corner[0], width - strip_width))
     top = corner[1] - strip_height if corner[1] >= strip_height else corner[1]

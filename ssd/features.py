@@ -5,6 +5,7 @@ of the picture. `split_model` finds that point, `CompiledFront` runs the front t
 (int8 unless told otherwise), and `FeatureCache` keeps its maps for K augmented views on disk.
 """
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -137,6 +138,71 @@ class FeatureCache:
     def _open(self, name: str, dtype: str, shape: tuple) -> np.memmap:
         file = self.folder / name
         return np.memmap(file, dtype, "r+" if file.exists() else "w+", shape=shape)
+
+
+def frozen_features(
+    front: keras.Model,
+    views: Callable,
+    val_views: Callable,
+    precision: str,
+    cache_views: int,
+    folder: Path,
+    say: Callable,
+    track: Callable,
+) -> tuple[Callable, Callable]:
+    """Put the compiled front behind views, through a cache on disk if wanted.
+
+    Args:
+        front: first part of `split_model`.
+        views, val_views: `ssd.batches.Views` of training and validation.
+        precision: "int8", calibrated on training pictures, or "f32".
+        cache_views: views of each training sample to cache; 0: none, the front runs every time.
+        folder: where caches lie.
+        say, track: as in `ssd.train.train`.
+    Returns:
+        two functions, view index -> (maps, boxes, labels).
+    """
+    pictures = None
+    if precision == "int8":
+        say("quantising the frozen layers to int8")
+        plain, step = views.plain(), max(1, len(views.samples) // CALIBRATION)
+        pictures = [plain(i)[0] for i in range(0, len(views.samples), step)]
+    compiled = CompiledFront(front, pictures)
+    both = ((views, cache_views, "training"), (val_views, min(cache_views, 1), "validation"))
+    getters = []
+    for source, repeats, text in both:
+        through = _through(compiled, source)
+        if not repeats:
+            getters.append(through)
+            continue
+        key = source.key | {"front": _digest(front), "precision": precision}
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+        count = len(source.samples) * repeats
+        cache = FeatureCache(folder / f"{count}-views-{name}", compiled.shapes, count, key)
+        missing = cache.missing()
+        say(f"{text} features: {count} views, {cache.size_bytes / 1e9:.1f} GB in {cache.folder}")
+        for _ in track(cache.fill(through, missing), f"{text} features", len(missing)):
+            pass
+        getters.append(cache.__getitem__)
+    return getters[0], getters[1]
+
+
+CALIBRATION = 24  # pictures that int8 is calibrated on; ImageNet features need no more
+
+
+def _through(compiled: CompiledFront, source: Callable) -> Callable:
+    def get(i: int) -> tuple:
+        picture, boxes, labels = source(i)
+        return compiled(picture), boxes, labels
+
+    return get
+
+
+def _digest(front: keras.Model) -> str:
+    digest = hashlib.sha256()
+    for weight in front.get_weights():
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
 
 
 def _node(model: keras.Model, layer: keras.layers.Layer):

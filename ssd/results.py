@@ -67,7 +67,9 @@ class _Sink:
     def _file(self, path: Path, start: Callable[[TextIO], object] = lambda file: None) -> TextIO:
         """The open file that will become `path`; `start` writes its head."""
         if path not in self._open:
-            self._open[path] = open(_beside(path), "w", encoding="utf-8", newline="")
+            self._open[path] = open(  # noqa: SIM115, closed by close()
+                _beside(path), "w", encoding="utf-8", newline=""
+            )
             start(self._open[path])
         return self._open[path]
 

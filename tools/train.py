@@ -1,6 +1,5 @@
 """ssd train: labelled photos in, a run folder with checkpoints out."""
 
-import json
 from pathlib import Path
 
 import click
@@ -88,10 +87,16 @@ def _train(settings, folder: Path) -> None:
     click.echo(f"best checkpoint: {best}\ncompile it with: ssd export {best} --out MODEL")
 
 
+def _stored(folder: Path):
+    from ssd.run import read_settings
+
+    return read_settings(folder)
+
+
 def _settings(data: tuple, stages: str, learning_rate: str, cache_views: str, classes: str | None, **options):
     from ssd.datasets.voc import find_classes
+    from ssd.run import Settings
     from ssd.stages import parse_stages
-    from ssd.train import Settings
 
     chosen = names(classes)
     if not chosen:
@@ -100,18 +105,6 @@ def _settings(data: tuple, stages: str, learning_rate: str, cache_views: str, cl
     count = stages.count(",") + 1
     parsed = parse_stages(stages, rates[:count] if len(rates) > 1 else rates, views)
     return Settings(data, chosen, parsed, **options)
-
-
-def _stored(folder: Path):
-    from ssd.train import Settings
-
-    file = folder / "run.json"
-    if not file.is_file():
-        raise ValueError(f"a run folder must hold run.json. Received: {folder}")
-    try:
-        return Settings(**json.loads(file.read_text("utf-8")))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"run.json must hold the settings of a run. Received: {file} ({error})") from None
 
 
 if __name__ == "__main__":

@@ -59,10 +59,12 @@ def precision_recall(
         return None
     scores, hits = [np.empty(0)], [np.empty(0, np.int8)]
     for sample, found in zip(samples, detections, strict=True):
-        chosen = found[found.labels == label]
-        order = np.argsort(-chosen.scores, kind="stable")
-        scores.append(chosen.scores[order])
-        hits.append(_judge(sample, chosen[order], label, iou_threshold))
+        mine = np.flatnonzero(found.labels == label)
+        if len(mine) == 0:
+            continue
+        mine = mine[np.argsort(-found.scores[mine], kind="stable")]
+        scores.append(found.scores[mine])
+        hits.append(_judge(sample, found.boxes_px[mine], label, iou_threshold))
     scores, hits = np.concatenate(scores), np.concatenate(hits)
     hits = hits[np.argsort(-scores, kind="stable")]
     hits = hits[hits != IGNORED]
@@ -72,10 +74,9 @@ def precision_recall(
 
 def average_precision_07(precision: np.ndarray, recall: np.ndarray) -> float:
     """The mean of the best precision at recall 0, 0.1, ... 1 or beyond (VOC2007, 11 points)."""
-    levels = np.arange(11) / 10
-    # The devkit compares recall >= t, with t as 0:0.1:1 gives it; a rounding error of 1e-12 must
-    # not lose a level that recall reaches exactly.
-    best = [precision[recall >= t - 1e-12].max(initial=0.0) for t in levels]
+    # These floats, 0.30000000000000004 among them, and a bare >= are what published numbers were
+    # made with: a recall of exactly 3/10 does not reach the level 0.3 there, nor here.
+    best = [precision[recall >= level].max(initial=0.0) for level in np.linspace(0, 1, 11)]
     return float(np.mean(best))
 
 
@@ -89,18 +90,18 @@ def average_precision_10(precision: np.ndarray, recall: np.ndarray) -> float:
 IGNORED = -1  # a detection that hits a difficult box: neither true nor false
 
 
-def _judge(sample: Sample, found: Detections, label: int, iou_threshold: float) -> np.ndarray:
-    """(K,) int8, one a detection in falling score: 1 hit, 0 false, IGNORED."""
+def _judge(sample: Sample, boxes_px: np.ndarray, label: int, iou_threshold: float) -> np.ndarray:
+    """(K,) int8, one a box in falling score: 1 hit, 0 false, IGNORED."""
     mine = sample.labels == label
     difficult = sample.difficult[mine]
-    verdict = np.zeros(len(found), dtype=np.int8)
-    if len(found) == 0 or not mine.any():
+    verdict = np.zeros(len(boxes_px), dtype=np.int8)
+    if not mine.any():
         return verdict
     truth_px = to_pixels(sample.boxes[mine], sample.height, sample.width).astype(np.float64)
-    overlaps = iou(found.boxes_px.astype(np.float64), truth_px)
+    overlaps = iou(boxes_px.astype(np.float64), truth_px)
     best = overlaps.argmax(1)
     # Boxes pass through [0, 1] in float32: an overlap of exactly the threshold must survive that.
-    near = overlaps[np.arange(len(found)), best] >= iou_threshold - 1e-6
+    near = overlaps[np.arange(len(boxes_px)), best] >= iou_threshold - 1e-6
     taken = np.zeros(len(difficult), dtype=bool)
     for i in np.flatnonzero(near):
         if difficult[best[i]]:

@@ -1,0 +1,169 @@
+"""A run folder: what was asked for, what happened, and what is needed to go on.
+
+run.json holds the settings, history.csv a row an epoch, checkpoints/ the best by mAP, the best by
+val_loss and the last, state.npz the last epoch's weights and optimiser. All are replaced whole.
+"""
+
+import csv
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ssd.backend import keras
+from ssd.card import ModelCard
+from ssd.checkpoint import SUFFIX, save_checkpoint
+from ssd.stages import Stage
+
+FRONTS = ("int8", "f32", "keras")  # how the frozen first layers run
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a run, as plain data."""
+
+    data: tuple[str, ...]  # folders in VOC layout
+    class_names: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    split: str = "train"
+    val_split: str = "val"
+    spec: str = "ssd300"
+    backbone: str = "vgg16"
+    cut: str | None = None
+    backbone_weights: str | None = None  # None: from keras.applications; "random": none
+    init: str | None = None  # a checkpoint with the same layers to start from
+    batch_size: int = 16
+    max_expand: float = 4.0
+    front: str = "int8"
+    seed: int = 0
+    workers: int = 1
+    cache: str | None = None  # None: cache/ in the run folder
+
+    def __post_init__(self) -> None:
+        stages = tuple(s if isinstance(s, Stage) else Stage(**s) for s in self.stages)
+        object.__setattr__(self, "stages", stages)
+        object.__setattr__(self, "data", tuple(self.data))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        if self.front not in FRONTS:
+            raise ValueError(f"front must be one of {', '.join(FRONTS)}. Received: {self.front!r}")
+
+
+class RunFolder:
+    """The files of a run; opening one makes the folder.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the highest VOC07 mAP on the validation split."""
+        return self.checkpoints / f"best{SUFFIX}"
+
+    def write_settings(self, settings: Settings) -> None:
+        """Store the settings: the inverse of `read_settings`."""
+        beside = self.path / ".part-run.json"
+        beside.write_text(json.dumps(asdict(settings), indent=2) + "\n", "utf-8")
+        beside.replace(self.path / "run.json")
+
+    def add_epoch(self, model: keras.Model, card: ModelCard, row: dict) -> None:
+        """Write a row of the history and a checkpoint, and drop checkpoints that are not kept.
+
+        Args:
+            model: as it is after the epoch.
+            card: of the model; the scores of the row are added.
+            row: epoch, stage, losses, accuracies and val_mAP.
+        """
+        rows = self._add_row(row)
+        scores = {key: row[key] for key in ("val_loss", "val_acc", "val_mAP")}
+        name = f"epoch-{row['epoch']:03d}-{row['val_loss']:.2f}-{row['val_acc']:.3f}{SUFFIX}"
+        card = replace(card, scores=scores, notes=card.notes | {"epoch": row["epoch"]})
+        save_checkpoint(self.checkpoints / name, model, card)
+        best = max(rows, key=lambda r: float(r["val_mAP"]))
+        least = min(rows, key=lambda r: float(r["val_loss"]))
+        kept = {int(best["epoch"]), int(least["epoch"]), row["epoch"]}
+        for path in self.checkpoints.glob(f"epoch-*{SUFFIX}"):
+            if int(path.name.split("-")[1]) not in kept or (
+                path.name.startswith(f"epoch-{row['epoch']:03d}-") and path.name != name
+            ):
+                path.unlink()
+        _link(self.checkpoints / f"last{SUFFIX}", self.checkpoints / name)
+        _link(self.best, next(self.checkpoints.glob(f"epoch-{int(best['epoch']):03d}-*")))
+
+    def save_state(self, model: keras.Model, optimizer: keras.Optimizer, meta: dict) -> None:
+        """Store what the next epoch starts from; `meta` is plain data."""
+        arrays = {f"model/{i}": w for i, w in enumerate(model.get_weights())}
+        arrays |= {f"optimizer/{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
+        beside = self.path / ".part-state.npz"
+        np.savez(beside, meta=json.dumps(meta), **arrays)
+        beside.replace(self.path / "state.npz")
+
+    def load_state(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """The stored meta and arrays; both empty in a new run.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        file = self.path / "state.npz"
+        if not file.exists():
+            return {}, {}
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                arrays = {key: stored[key] for key in stored.files}
+            return json.loads(str(arrays.pop("meta"))), arrays
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise ValueError(f"state.npz must be whole. Received: {file} ({error})") from None
+
+    def _add_row(self, row: dict) -> list[dict]:
+        """All rows after adding one; an epoch that is done again after a kill replaces its row."""
+        path, rows = self.path / "history.csv", []
+        if path.exists():
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = [r for r in csv.DictReader(file) if int(r["epoch"]) < row["epoch"]]
+        rows.append(row)
+        beside = self.path / ".part-history.csv"
+        with open(beside, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row))
+            writer.writeheader()
+            writer.writerows(rows)
+        beside.replace(path)
+        return rows
+
+
+def read_settings(path: str | Path) -> Settings:
+    """The settings of a run folder.
+
+    Raises:
+        ValueError: the folder holds no valid run.json.
+    """
+    file = Path(path) / "run.json"
+    if not file.is_file():
+        raise ValueError(f"a run folder must hold run.json. Received: {path}")
+    try:
+        return Settings(**json.loads(file.read_text("utf-8")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"run.json must hold the settings of a run. Received: {file} ({error})") from None
+
+
+def restore(
+    arrays: dict[str, np.ndarray], model: keras.Model, optimizer: keras.Optimizer | None = None
+) -> None:
+    """Put the arrays of a state into a model and, if given, its optimiser."""
+    model.set_weights([arrays[f"model/{i}"] for i in range(len(model.weights))])
+    for i, variable in enumerate(optimizer.variables if optimizer else []):
+        variable.assign(arrays[f"optimizer/{i}"])
+
+
+def _link(link: Path, target: Path) -> None:
+    """A second name for a file, replaced in one step."""
+    beside = link.with_name(f".part-{link.name}")
+    beside.unlink(missing_ok=True)
+    beside.hardlink_to(target)
+    beside.replace(link)
+    beside.unlink(missing_ok=True)  # POSIX: renaming onto a link to the same file does nothing

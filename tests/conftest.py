@@ -1,0 +1,60 @@
+"""Fixtures: the samples, a tiny VOC data set made of them, and reference data where it exists."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = ROOT / "samples"
+SHARED = ROOT.parent / "shared"
+
+XML = """<annotation><size><width>{width}</width><height>{height}</height><depth>3</depth></size>
+{objects}</annotation>"""
+OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{box[0]}</xmin>
+<ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox>{extra}</object>"""
+
+
+@pytest.fixture
+def samples() -> Path:
+    return SAMPLES
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of reference data, which is not part of the project."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs the reference data beside the project (../shared)")
+    return SHARED
+
+
+@pytest.fixture
+def write_xml():
+    """Write a VOC annotation: rows of (name, 1-based inclusive box, difficult)."""
+
+    def write(path: Path, width: int, height: int, rows: list, extra: str = "") -> Path:
+        objects = "".join(OBJECT.format(name=n, box=b, difficult=int(d), extra=extra) for n, b, d in rows)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(XML.format(width=width, height=height, objects=objects))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def mini_voc(tmp_path: Path, write_xml) -> Path:
+    """Four pictures with a red or a blue square each, three to train on and one to validate."""
+    root = tmp_path / "mini"
+    for folder in ("JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i, name in enumerate(("red", "blue", "red", "blue")):
+        image = rng.integers(90, 150, (120, 160, 3), dtype=np.uint8)
+        x, y = 20 + 15 * i, 10 + 10 * i
+        image[y : y + 60, x : x + 60] = (0, 0, 255) if name == "red" else (255, 0, 0)
+        cv2.imwrite(str(root / f"JPEGImages/{i}.png"), image)
+        write_xml(root / f"Annotations/{i}.xml", 160, 120, [(name, (x + 1, y + 1, x + 60, y + 60), False)])
+    (root / "ImageSets/Main/train.txt").write_text("0\n1\n2\n")
+    (root / "ImageSets/Main/val.txt").write_text("3\n")
+    return root
