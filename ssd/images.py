@@ -100,6 +100,8 @@ def _flatten(raw: np.ndarray | None, image: np.ndarray) -> np.ndarray:
     """Lay an alpha channel, where the file has one, on white."""
     if raw is None or raw.ndim != 3 or raw.shape[2] != 4 or raw.shape[:2] != image.shape[:2]:
         return image
+    if not np.issubdtype(raw.dtype, np.integer):
+        return image
     alpha = raw[:, :, 3:].astype(np.float32) / np.iinfo(raw.dtype).max
     return np.round(image * alpha + 255 * (1 - alpha)).astype(np.uint8)
 

@@ -25,7 +25,9 @@ def caffe_priors(layer_size, step, min_size, max_size, ratios, clip):
                 sides.append((min_size * math.sqrt(ar), min_size / math.sqrt(ar)))
                 sides.append((min_size * math.sqrt(1 / ar), min_size / math.sqrt(1 / ar)))
             for bw, bh in sides:
-                rows.append([(cx - bw / 2) / 300, (cy - bh / 2) / 300, (cx + bw / 2) / 300, (cy + bh / 2) / 300])
+                rows.append(
+                    [(cx - bw / 2) / 300, (cy - bh / 2) / 300, (cx + bw / 2) / 300, (cy + bh / 2) / 300]
+                )
     rows = np.array(rows)
     return rows.clip(0, 1) if clip else rows
 
@@ -72,7 +74,9 @@ def test_anchors_equal_caffe(name, rows, clip, count):
 def test_anchors_of_one_cell_by_hand():
     spec = SSDSpec("one", (FeatureMap("x", 1, 300, 90, 160, (4,)),), clip=False)
     # Centre 150; 90x90, sqrt(90 * 160) = 120, then 180x45 and 45x180.
-    expected = np.array([[105, 105, 195, 195], [90, 90, 210, 210], [60, 127.5, 240, 172.5], [127.5, 60, 172.5, 240]])
+    expected = np.array(
+        [[105, 105, 195, 195], [90, 90, 210, 210], [60, 127.5, 240, 172.5], [127.5, 60, 172.5, 240]]
+    )
     assert np.allclose(make_anchors(spec), expected / 300, atol=1e-7)
 
 
@@ -129,7 +133,11 @@ side = st.floats(0.02, 0.5)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 0.5), side, side), min_size=1, max_size=12, unique=True))
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 0.5), st.floats(0, 0.5), side, side), min_size=1, max_size=12, unique=True
+    )
+)
 def test_targets_decode_to_the_boxes_they_came_from(rows):
     spec = SPECS["ssd300"]
     anchors = make_anchors(spec)

@@ -1,0 +1,161 @@
+"""The commands as a user runs them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from ssd.images import load_image
+from ssd.media import read_video, video_rate
+
+SSD = Path(sys.executable).with_name("ssd")
+ROOT = Path(__file__).parent.parent
+
+
+def ssd(*arguments, cwd=None):
+    done = subprocess.run([SSD, *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def test_help_lists_every_command():
+    done = ssd("--help")
+    assert done.returncode == 0
+    for path in (ROOT / "tools").glob("[!_]*.py"):
+        assert path.stem in done.stdout
+
+
+def test_main_job(samples, tmp_path):
+    done = ssd("detect", samples, "--save", "json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "detections"
+    assert {p.name for p in out.iterdir()} == {
+        "astronaut.jpg", "camera.png", "chelsea.png", "cyclist.mp4", "cyclist.jsonl", "detections.json",
+    }  # fmt: skip
+    rows = {Path(r["source"]).name: r for r in json.loads((out / "detections.json").read_text())}
+    assert [d["label"] for d in rows["chelsea.png"]["detections"]] == ["cat"]
+    assert (rows["chelsea.png"]["width"], rows["chelsea.png"]["height"]) == (451, 300)
+    assert load_image(out / "chelsea.png").shape == (300, 451, 3)
+    assert (load_image(out / "chelsea.png") != load_image(samples / "chelsea.png")).any()
+    frames = [json.loads(line) for line in (out / "cyclist.jsonl").read_text().splitlines()]
+    assert [f["frame"] for f in frames] == list(range(54))
+    assert frames[25]["time_s"] == pytest.approx(1.0)
+    assert len(list(read_video(out / "cyclist.mp4"))) == 54
+    assert video_rate(out / "cyclist.mp4") == 25
+    assert "57 images" in done.stdout
+    assert "images/s" in done.stdout
+
+
+def test_the_tool_file_is_the_command(samples, tmp_path):
+    command = [
+        sys.executable,
+        ROOT / "tools/detect.py",
+        samples / "chelsea.png",
+        "--no-draw",
+        "--save",
+        "csv",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in (tmp_path / "detections").iterdir()] == ["detections.csv"]
+
+
+def test_nothing_is_overwritten_unless_told(samples, tmp_path):
+    image = tmp_path / "chelsea.png"
+    shutil.copy(samples / "chelsea.png", image)
+    before = image.read_bytes()
+    assert ssd("detect", image, "--out", tmp_path / "out").returncode == 0
+    again = ssd("detect", image, "--out", tmp_path / "out")
+    assert again.returncode == 1
+    assert "--overwrite" in again.stderr
+    assert ssd("detect", image, "--out", tmp_path / "out", "--overwrite").returncode == 0
+    into_itself = ssd("detect", image, "--out", tmp_path, "--overwrite")
+    assert into_itself.returncode == 1
+    assert "must not replace an input" in into_itself.stderr
+    assert image.read_bytes() == before
+
+
+def test_the_rest_goes_on_when_one_input_fails(samples, tmp_path):
+    (tmp_path / "a.jpg").write_text("text")
+    (tmp_path / "b.mp4").write_text("text")
+    shutil.copy(samples / "chelsea.png", tmp_path / "c.png")
+    done = ssd("detect", tmp_path, "gone.jpg", "--out", tmp_path / "out", "--save", "json")
+    assert done.returncode == 1
+    for name in ("a.jpg", "b.mp4", "gone.jpg"):
+        assert name in done.stderr
+    assert len(json.loads((tmp_path / "out/detections.json").read_text())) == 1
+    assert [p.name for p in (tmp_path / "out").glob("*.*4")] == []
+
+
+def test_names_that_meet_get_numbers(samples, tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(samples / "chelsea.png", tmp_path / folder)
+    assert ssd("detect", tmp_path / "x", tmp_path / "y", "--out", tmp_path / "out").returncode == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["chelsea.png", "chelsea_2.png"]
+
+
+def test_filters(samples, tmp_path):
+    def labels(*options):
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        done = ssd("detect", samples / "chelsea.png", "--no-draw", "--save", "json", "--out", out, *options)
+        assert done.returncode == 0, done.stderr
+        found = json.loads((out / "detections.json").read_text())[0]["detections"]
+        return [d["label"] for d in found]
+
+    assert labels() == ["cat"]
+    assert labels("--classes", "dog,person") == []
+    assert len(labels("--score", "0", "--max", "3")) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["detect"], "Missing argument"),
+        (["detect", "x.jpg", "--score", "2"], "--score"),
+        (["detect", "{sample}", "--classes", "unicorn"], "unicorn"),
+        (["detect", "x.jpg", "--save", "gif"], "--save"),
+        (["nothing"], "nothing"),
+        (["evaluate", "/nowhere"], "nowhere"),
+    ],
+)
+def test_usage_errors_have_status_2(samples, arguments, text):
+    done = ssd(*(a.format(sample=samples / "chelsea.png") for a in arguments))
+    assert done.returncode == 2
+    assert text in done.stderr
+
+
+def test_evaluate(samples, tmp_path, write_xml):
+    root = tmp_path / "data"
+    (root / "JPEGImages").mkdir(parents=True)
+    (root / "ImageSets/Main").mkdir(parents=True)
+    for name, label, box in (
+        ("chelsea.png", "cat", (101, 1, 400, 300)),
+        ("camera.png", "person", (31, 66, 300, 512)),
+    ):
+        shutil.copy(samples / name, root / "JPEGImages")
+        height, width = cv2.imread(str(samples / name)).shape[:2]
+        write_xml(root / f"Annotations/{Path(name).stem}.xml", width, height, [(label, box, False)])
+    (root / "ImageSets/Main/val.txt").write_text("chelsea\ncamera\n")
+    done = ssd("evaluate", root, "--split", "val", "--json", tmp_path / "s.json", "--iou", "0.4")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert scores["voc07"]["AP"]["cat"] == pytest.approx(1)
+    assert scores["voc10"]["AP"]["person"] == pytest.approx(1)
+    assert scores["voc07"]["AP"]["dog"] is None
+    assert scores["voc07"]["mAP"] == pytest.approx(1)
+    missing = ssd("evaluate", root, "--split", "test")
+    assert missing.returncode == 1
+    assert "split must be one of: val" in missing.stderr
+
+
+def test_a_clip_keeps_its_frames(shared, tmp_path):
+    done = ssd("detect", shared / "data/videos/bikes.mp4", "--save", "json", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "bikes.jsonl").read_text().splitlines()) == 250
+    assert len(list(read_video(tmp_path / "bikes.mp4"))) == 250
+    assert next(read_video(tmp_path / "bikes.mp4")).image.shape == (272, 640, 3)

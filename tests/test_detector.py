@@ -1,0 +1,116 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from ssd.anchors import encode, make_anchors
+from ssd.card import ModelCard, card_from_json, card_to_json
+from ssd.detector import Detector, find_model, postprocess
+from ssd.images import load_image
+from ssd.spec import SPECS
+
+SPEC = SPECS["ssd300"]
+ANCHORS = make_anchors(SPEC)
+
+
+def raw_output(rows, classes=3):
+    """Logits and deltas that say: at this anchor, this box of this class with this logit."""
+    logits = np.zeros((len(ANCHORS), classes + 1), np.float32)
+    logits[:, 0] = 20
+    deltas = np.zeros((len(ANCHORS), 4), np.float32)
+    for anchor, box, label, logit in rows:
+        logits[anchor] = 0
+        logits[anchor, label + 1] = logit
+        deltas[anchor] = encode(np.float32([box]), ANCHORS[anchor : anchor + 1], SPEC.variances)
+    return logits, deltas
+
+
+def test_postprocess_by_hand():
+    box, near, far = [0.2, 0.2, 0.6, 0.7], [0.21, 0.2, 0.6, 0.7], [0.7, 0.1, 0.9, 0.3]
+    output = raw_output([(8000, box, 1, 5), (8001, near, 1, 4), (8002, near, 2, 3), (100, far, 0, 2)])
+    boxes, labels, scores = postprocess(*output, ANCHORS, SPEC)
+    # The second box of class 1 goes; the same place in class 2 stays.
+    assert labels.tolist() == [1, 2, 0]
+    assert np.allclose(boxes, [box, near, far], atol=1e-5)
+    assert np.allclose(scores, [np.exp(x) / (np.exp(x) + 3) for x in (5, 3, 2)], atol=1e-6)
+    assert len(postprocess(*output, ANCHORS, SPEC, score_threshold=0.9)[0]) == 1
+    assert len(postprocess(*output, ANCHORS, SPEC, max_detections=2)[0]) == 2
+
+
+def test_postprocess_of_nothing():
+    boxes, labels, scores = postprocess(*raw_output([]), ANCHORS, SPEC)
+    assert boxes.shape == (0, 4)
+    assert len(labels) == len(scores) == 0
+
+
+def test_boxes_are_cut_to_the_image():
+    boxes, _, _ = postprocess(*raw_output([(5, [-0.2, 0.1, 0.4, 1.3], 0, 5)]), ANCHORS, SPEC)
+    assert np.allclose(boxes, [[0, 0.1, 0.4, 1]], atol=1e-5)
+
+
+def test_an_image_of_the_wrong_kind_is_refused():
+    detector = Detector(ModelCard("x", "ssd300", "vgg16", ("a",)), lambda batch: None)
+    for image in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
+            detector(image)
+
+
+def test_card_round_trip_and_refusals():
+    card = ModelCard("x", "ssd300", "inception_v3", ("a", "b"), cut="mixed2", scores={"mAP": 0.5})
+    assert card_from_json(card_to_json(card)) == card
+    for change in ({"spec": "ssd9"}, {"class_names": ["a", "a"]}, {"colour": 1}, {"backbone": "vgg"}):
+        text = json.dumps(json.loads(card_to_json(card)) | change)
+        with pytest.raises(ValueError, match=r"model card must be valid.*m\.json"):
+            card_from_json(text, "m.json")
+    with pytest.raises(ValueError, match="model card"):
+        card_from_json("[]")
+
+
+def test_an_unknown_model_lists_the_known_ones():
+    with pytest.raises(FileNotFoundError, match=r"default, .*Received: 'nothing'"):
+        find_model("nothing")
+
+
+def test_a_changed_model_is_refused(tmp_path):
+    folder = tmp_path / "m"
+    shutil.copytree(find_model("default"), folder)
+    with open(folder / "model.bin", "r+b") as file:
+        file.write(b"x")
+    with pytest.raises(ValueError, match=r"SHA-256.*model\.bin"):
+        Detector.load(folder)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Detector.load("default")
+
+
+# Drawn by hand around each object, in pixels.
+REAL = [
+    ("astronaut.jpg", "person", (15, 0, 390, 512)),
+    ("chelsea.png", "cat", (100, 0, 400, 300)),
+    ("camera.png", "person", (30, 65, 300, 512)),
+]
+
+
+@pytest.mark.parametrize(("name", "label", "box"), REAL)
+def test_real_pictures(detector, samples, name, label, box):
+    found = detector(load_image(samples / name), score_threshold=0.5)
+    assert set(found.names) == {label}
+    from ssd.boxes import iou
+
+    overlap = iou(found.boxes_px, np.float32([box]))
+    assert overlap[0, 0] > 0.5, found.boxes_px
+
+
+def test_the_default_model_says_what_it_is(detector):
+    assert detector.class_names == ("person", "cat", "dog", "horse", "sheep", "cow")
+    assert detector.card.precision == "int8"
+    assert detector.card.scores
+
+
+def test_pictures_of_any_shape(detector):
+    for shape in ((1, 1, 3), (7, 900, 3), (300, 300, 3)):
+        found = detector(np.zeros(shape, np.uint8))
+        assert (found.height, found.width) == shape[:2]

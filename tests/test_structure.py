@@ -1,0 +1,56 @@
+"""One street, one direction: a module imports only from rooms before its own."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# In the order of the street; "|" marks where Keras begins.
+ROOMS = (
+    "boxes spec anchors images records draw card datasets.voc results metrics.voc augment media detector "
+    "| backend backbones model loss checkpoint stages run batches export features train"
+).split()
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Names of the modules of this package that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ssd."):
+            names.add(node.module.removeprefix("ssd."))
+        if isinstance(node, ast.Import):
+            names |= {a.name.removeprefix("ssd.") for a in node.names if a.name.startswith("ssd.")}
+    return names
+
+
+def test_every_module_has_a_room():
+    files = {p.relative_to(ROOT / "ssd").with_suffix("") for p in (ROOT / "ssd").rglob("*.py")}
+    names = {".".join(p.parts) for p in files if p.name != "__init__"}
+    assert names - set(ROOMS) == {"cli"}
+
+
+@pytest.mark.parametrize("room", [r for r in ROOMS if r != "|"])
+def test_imports_go_one_way(room):
+    path = ROOT / "ssd" / f"{room.replace('.', '/')}.py"
+    later = set(ROOMS[ROOMS.index(room) :])
+    assert not imported_rooms(path) & later
+
+
+@pytest.mark.parametrize("room", ROOMS[: ROOMS.index("|")])
+def test_no_keras_above_the_line(room):
+    text = (ROOT / "ssd" / f"{room.replace('.', '/')}.py").read_text()
+    imports = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Import | ast.ImportFrom)]
+    names = {a.name for n in imports for a in n.names} | {getattr(n, "module", None) for n in imports}
+    assert not {n for n in names if n and n.split(".")[0] in ("keras", "tensorflow")}
+
+
+def test_the_package_and_its_commands_import_no_keras():
+    code = (
+        "import sys, ssd, ssd.cli, ssd.tools.detect, ssd.tools.evaluate, ssd.tools.train, ssd.media, ssd.results;"
+        "print([m for m in ('tensorflow', 'keras', 'albumentations', 'openvino') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

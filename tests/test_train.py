@@ -1,0 +1,234 @@
+"""The whole training street on four tiny pictures, and resuming it after a kill."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("keras", reason="needs the extra 'train'")
+
+from ssd.backend import keras
+from ssd.batches import Batches
+from ssd.checkpoint import load_checkpoint, read_card, save_checkpoint
+from ssd.features import FeatureCache, split_model
+from ssd.model import build_model
+from ssd.run import RunFolder, Settings, read_settings
+from ssd.spec import SPECS
+from ssd.stages import Stage, choose_layers, freeze_all_but, parse_stages
+from ssd.train import plan_stages, train
+
+SSD = Path(sys.executable).with_name("ssd")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model(SPECS["ssd300"], 2)
+
+
+@pytest.fixture(scope="module")
+def wrapped():
+    return build_model(SPECS["ssd300_v1"], 2, "inception_v3")
+
+
+def test_parse_stages():
+    stages = parse_stages("bridge:10,bridge+conv[45]_*:2", [5e-4, 1e-4], [3])
+    assert stages == (Stage("bridge", 10, 5e-4, 3), Stage("bridge+conv[45]_*", 2, 1e-4, 3))
+    for text in ("bridge", "bridge:0", ":3", "all:x", ""):
+        with pytest.raises(ValueError, match="bridge:10,all:20"):
+            parse_stages(text, [1e-3], [0])
+    with pytest.raises(ValueError, match="one a stage"):
+        parse_stages("all:1", [1e-3, 1e-4], [0])
+
+
+def test_choose_layers(model, wrapped):
+    new = {"fc6", "fc7"}
+    assert choose_layers(model, "bridge", new) == new
+    assert choose_layers(model, "bridge+conv5_*", new) == new | {"conv5_1", "conv5_2", "conv5_3"}
+    assert len(choose_layers(model, "heads", new)) == 12
+    assert len(choose_layers(model, "all", new)) == 36
+    # Detector weights are all there: the bridge is the two layers behind the cut extractor.
+    assert choose_layers(wrapped, "bridge", set()) == {"conv4_0", "conv4_1"}
+    with pytest.raises(ValueError, match=r"Received: 'conv77_\*'"):
+        choose_layers(model, "conv77_*", new)
+
+
+def test_counts_of_the_bridge_stage(wrapped):
+    trained, frozen = freeze_all_but(wrapped, {"conv4_0", "conv4_1"})
+    # 288*4*4*512 + 512 and 512*3*3*512 + 512, twice 2,359,808 by coincidence.
+    assert trained == 2 * 2_359_808
+    assert trained + frozen == wrapped.count_params()
+    freeze_all_but(wrapped, {layer.name for layer in wrapped.layers})
+
+
+def test_a_first_stage_that_leaves_random_layers_is_refused(model):
+    with pytest.raises(ValueError, match=r"leaves out conv4_3_norm, fc6"):
+        plan_stages(model, (Stage("heads", 1),), {"fc6", "conv4_3_norm"})
+
+
+@pytest.mark.parametrize("trainable", [{"fc7"}, {"conv4_3_norm", "fc6"}, {"conv3_1"}])
+def test_front_and_back_make_the_whole(model, trainable):
+    front, back = split_model(model, trainable)
+    assert not {layer.name for layer in front.layers} & trainable
+    x = np.random.default_rng(0).normal(size=(1, 300, 300, 3)).astype(np.float32)
+    whole, parts = model(x), back(front(x))
+    assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(whole, parts, strict=True))
+
+
+def test_there_is_no_front_before_the_first_layer(model, wrapped):
+    assert split_model(model, {"conv1_1"})[0] is None
+    front, _ = split_model(wrapped, {"conv4_0", "conv4_1"})
+    assert [tuple(o.shape) for o in front.outputs] == [(None, 35, 35, 288)]
+
+
+def test_feature_cache(tmp_path):
+    def view(i):
+        return [np.full((2, 2, 3), i, np.float32)], np.float32([[0, 0, 1, i / 10]]), np.array([i])
+
+    cache = FeatureCache(tmp_path, [(2, 2, 3)], 4, {"seed": 1})
+    assert cache.missing() == [0, 1, 2, 3]
+    assert cache.size_bytes == 4 * 12 * 2
+    assert list(cache.fill(view, [0, 2])) == [0, 2]
+    again = FeatureCache(tmp_path, [(2, 2, 3)], 4, {"seed": 1})
+    assert again.missing() == [1, 3]
+    maps, boxes, labels = again[2]
+    assert (maps[0] == 2).all()
+    assert np.allclose(boxes, [[0, 0, 1, 0.2]])
+    assert labels.tolist() == [2]
+    with pytest.raises(ValueError, match="same pictures and weights"):
+        FeatureCache(tmp_path, [(2, 2, 3)], 4, {"seed": 2})
+
+
+def test_batches_take_every_sample_once_an_epoch():
+    seen = []
+
+    def get(i):
+        seen.append(i)
+        return np.zeros((300, 300, 3), np.float32), np.zeros((0, 4), np.float32), np.zeros(0, int)
+
+    batches = Batches(get, 5, SPECS["ssd300"], 2, seed=0, views_per_sample=2)
+    orders = []
+    for epoch in range(3):
+        batches.start_epoch(epoch)
+        for k in range(len(batches)):
+            inputs, (classes, boxes) = batches[k]
+        orders.append(seen.copy())
+        seen.clear()
+    assert inputs.shape == (1, 300, 300, 3)  # the rest of five
+    assert classes.shape == (1, 8732)
+    assert boxes.shape == (1, 8732, 5)
+    assert [sorted(order) for order in orders] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [0, 1, 2, 3, 4]]
+    assert orders[0] != orders[2]  # the same views in another order
+
+
+def test_checkpoint_round_trip(tmp_path, wrapped):
+    from ssd.card import ModelCard
+
+    card = ModelCard("x", "ssd300_v1", "inception_v3", ("a", "b"))
+    path = tmp_path / "a.weights.h5"
+    save_checkpoint(path, wrapped, card)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.weights.h5"]
+    loaded, read = load_checkpoint(path)
+    assert read == card
+    assert all((a == b).all() for a, b in zip(loaded.get_weights(), wrapped.get_weights(), strict=True))
+    with pytest.raises(ValueError, match=r"\.weights\.h5"):
+        save_checkpoint(tmp_path / "a.h5", wrapped, card)
+    (tmp_path / "b.weights.h5").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"HDF5 with a card.*b\.weights\.h5"):
+        read_card(tmp_path / "b.weights.h5")
+
+
+def _settings(data, stages, **changes):
+    return Settings((str(data),), ("blue", "red"), stages, backbone_weights="random", batch_size=2, **changes)
+
+
+@pytest.fixture
+def all_random(mini_voc):
+    """From random weights everything is new, so the bridge is everything."""
+    return _settings(mini_voc, (Stage("bridge", 1), Stage("all", 1)))
+
+
+def test_a_run_writes_what_it_says(all_random, tmp_path):
+    lines = []
+    best = train(all_random, tmp_path / "run", lines.append)
+    assert lines[0] == "3 training and 1 validation images, 3 boxes for training"
+    with open(tmp_path / "run/history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["epoch"], r["stage"]) for r in rows] == [("1", "bridge"), ("2", "all")]
+    assert all(np.isfinite(float(r[k])) for r in rows for k in ("loss", "val_loss", "val_acc", "val_mAP"))
+    last = rows[1]
+    name = f"epoch-002-{float(last['val_loss']):.2f}-{float(last['val_acc']):.3f}.weights.h5"
+    assert (tmp_path / "run/checkpoints" / name).exists()
+    assert read_card(best).class_names == ("blue", "red")
+    assert read_settings(tmp_path / "run") == all_random
+    assert not list((tmp_path / "run").rglob(".part-*"))
+
+
+def test_cached_features_train_and_frozen_layers_stay(mini_voc, tmp_path):
+    settings = _settings(mini_voc, (Stage("bridge", 1), Stage("fc6+fc7", 1, cache_views=2)), front="f32")
+    train(settings, tmp_path / "run", lambda line: None)
+    first, _ = load_checkpoint(next((tmp_path / "run/checkpoints").glob("epoch-001-*")))
+    last, _ = load_checkpoint(next((tmp_path / "run/checkpoints").glob("epoch-002-*")))
+    moved = {
+        layer.name
+        for layer in first.layers
+        if any(
+            (a != b).any()
+            for a, b in zip(layer.get_weights(), last.get_layer(layer.name).get_weights(), strict=True)
+        )
+    }
+    assert moved == {"fc6", "fc7"}
+
+
+def test_resume_after_kill_goes_on_at_the_last_epoch(mini_voc, tmp_path):
+    run = tmp_path / "run"
+    command = [SSD, "train", mini_voc, "--out", run, "--stages", "bridge:3", "--backbone-weights", "random"]
+    process = subprocess.Popen(
+        [*command, "--batch-size", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    state, deadline = run / "state.npz", time.monotonic() + 300
+    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = RunFolder(run).load_state()[0]["epoch"]
+    assert 1 <= done < 3
+    again = subprocess.run([SSD, "train", "--resume", run], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert f"epoch {done}:" not in again.stdout  # not done twice
+    assert "epoch 3:" in again.stdout
+    with open(run / "history.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    stored = json.loads((run / "run.json").read_text())
+    assert stored["stages"][0]["epochs"] == 3
+
+
+def test_bad_input_is_one_line(mini_voc, tmp_path):
+    def stderr_of(*options):
+        done = subprocess.run(
+            [SSD, "train", *map(str, options)], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode in (1, 2)
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    assert "give either DATA or --resume RUN" in stderr_of()
+    assert "split must be one of: train, val" in stderr_of(mini_voc, "--split", "nothing")
+    assert "stages must look like" in stderr_of(mini_voc, "--stages", "bridge")
+    (mini_voc / "JPEGImages/1.png").write_bytes(b"no picture")
+    assert "1.png" in stderr_of(mini_voc, "--stages", "all:1", "--backbone-weights", "random")
+
+
+def test_a_loss_that_is_not_finite_stops_at_once(all_random, tmp_path, monkeypatch):
+    from ssd import train as module
+
+    monkeypatch.setattr(module.ConfidenceLoss, "call", lambda self, t, p: keras.ops.sum(p) * float("nan"))
+    with pytest.raises(ValueError, match="loss must be finite"):
+        train(all_random, tmp_path / "run", lambda line: None)
+    assert not (tmp_path / "run/state.npz").exists()
