@@ -58,7 +58,7 @@ def cut_network(name: str, cut: str, image_size: int = 300) -> keras.Model:
     if cut not in names:
         pools = [n for n in names if n.startswith("mixed") or n.endswith("_pool")]
         raise ValueError(f"cut must be a layer of {name}, such as {', '.join(pools)}. Received: {cut!r}")
-    return keras.Model(whole.inputs, whole.get_layer(cut).output, name="extractor")
+    return keras.Model(whole.input, whole.get_layer(cut).output, name="extractor")
 
 
 def load_backbone(model: keras.Model, name: str, path: str | Path | None = None) -> list[str]:

@@ -19,7 +19,7 @@ PALETTE = (
 
 
 def draw(image: np.ndarray, detections: Detections) -> np.ndarray:
-    """Draw boxes with class and score; the best detection lies on top.
+    """Draw boxes, and over all of them class and score; the best detection lies on top.
 
     Args:
         image: (H, W, 3) uint8 RGB, left as it is.
@@ -29,13 +29,14 @@ def draw(image: np.ndarray, detections: Detections) -> np.ndarray:
     """
     canvas = np.ascontiguousarray(image).copy()
     thickness = max(2, round(min(image.shape[:2]) / 200))
-    rows = zip(detections.boxes_px, detections.labels, detections.scores, strict=True)
-    for box, label, score in reversed(list(rows)):
-        colour = PALETTE[label % len(PALETTE)]
-        x_min, y_min, x_max, y_max = (int(v) for v in np.round(box))
+    colours = [PALETTE[label % len(PALETTE)] for label in detections.labels]
+    boxes = np.round(detections.boxes_px).astype(int).tolist()
+    rows = list(zip(detections.names, detections.scores, boxes, colours, strict=True))[::-1]
+    for _, _, (x_min, y_min, x_max, y_max), colour in rows:
         # The right and bottom edges are exclusive: the last pixel inside is one before them.
         cv2.rectangle(canvas, (x_min, y_min), (x_max - 1, y_max - 1), colour, thickness)
-        _label(canvas, f"{detections.class_names[label]} {score:.2f}", (x_min, y_min), colour)
+    for name, score, box, colour in rows:
+        _label(canvas, f"{name} {score:.2f}", (box[0], box[1]), colour)
     return canvas
 
 

@@ -39,7 +39,7 @@ def split_model(model: keras.Model, trainable: set[str]) -> tuple[keras.Model | 
         arguments = [known[id(t)] for t in node.input_tensors]
         known[id(node.output_tensors[0])] = layer(arguments[0] if len(arguments) == 1 else arguments)
     outputs = [known[id(t)] for t in model.outputs]
-    return keras.Model(model.inputs, frontier), keras.Model(inputs, outputs, name=model.name)
+    return keras.Model(model.input, frontier), keras.Model(inputs, outputs, name=model.name)
 
 
 class CompiledFront:

@@ -56,7 +56,6 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
         ValueError: no such picture format.
     """
     path = Path(path)
-    # Quality 90 keeps small text on boxes sharp; formats without the setting ignore it.
     done, data = _encode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
         raise ValueError(f"a picture must have a known suffix. Received: {path}")
@@ -86,8 +85,10 @@ def preprocess(image: np.ndarray, size: int, preprocessing: Preprocessing) -> np
 
 
 def _encode(suffix: str, image: np.ndarray) -> tuple[bool, np.ndarray]:
+    # Quality 90 keeps small text on boxes sharp.
+    options = [cv2.IMWRITE_JPEG_QUALITY, 90] if suffix.lower() in (".jpg", ".jpeg") else []
     try:
-        return cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        return cv2.imencode(suffix, image, options)
     except cv2.error:
         return False, np.empty(0, np.uint8)
 

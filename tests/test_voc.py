@@ -17,7 +17,8 @@ def test_pixels_are_read_as_zero_based_exclusive(tmp_path, write_xml):
 
 
 def test_boxes_of_parts_are_no_objects(tmp_path, write_xml):
-    part = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>3</ymax></bndbox></part>"
+    corners = "<xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>3</ymax>"
+    part = f"<part><name>head</name><bndbox>{corners}</bndbox></part>"
     path = write_xml(tmp_path / "a.xml", 100, 50, [("person", (11, 6, 20, 30), False)], extra=part)
     assert read_annotation(path)[2] == [("person", [10, 5, 20, 30], False)]
 
