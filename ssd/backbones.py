@@ -71,16 +71,17 @@ def load_backbone(model: keras.Model, name: str, path: str | Path | None = None)
     Returns:
         names of the layers of `model` that got weights.
     Raises:
-        ValueError: the file does not fit or cannot be had.
+        ValueError: the file does not fit.
+        ConnectionError: no file was given and none can be fetched.
     """
     check_backbone(name)
+    weights = str(path) if path else "imagenet"
     try:
-        source = _APPLICATIONS[name](
-            include_top=False, weights=str(path) if path else "imagenet", input_shape=(300, 300, 3)
-        )
-    except Exception as error:  # Keras raises many kinds for a file that does not fit, or no network
-        wanted = path or "keras.applications (give a local file where there is no network)"
-        raise ValueError(f"backbone weights must fit {name}. Received: {wanted} ({error})") from None
+        source = _APPLICATIONS[name](include_top=False, weights=weights, input_shape=(300, 300, 3))
+    except Exception as error:  # Keras raises many kinds, a bare Exception without a network
+        if path is None:
+            raise ConnectionError(f"weights of {name} cannot be fetched: {error}") from None
+        raise ValueError(f"backbone weights must fit {name}. Received: {path} ({error})") from None
     if "extractor" in [layer.name for layer in model.layers]:
         # A cut network is a prefix of the whole one, in the same order (names may be renumbered).
         target = [layer for layer in model.get_layer("extractor").layers if layer.weights]

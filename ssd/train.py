@@ -50,7 +50,7 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
     val_views = Views(val_samples, spec, preprocessing, max_expand=None)
 
     keras.utils.set_random_seed(settings.seed)
-    model, new = start_model(settings)
+    model, new = start_model(settings, say)
     plan = plan_stages(model, settings.stages, new)
     run = RunFolder(path)
     run.write_settings(settings)
@@ -116,8 +116,10 @@ def read_samples(settings: Settings, split: str) -> list[Sample]:
     return samples
 
 
-def start_model(settings: Settings) -> tuple[keras.Model, set[str]]:
+def start_model(settings: Settings, say: Callable = print) -> tuple[keras.Model, set[str]]:
     """The model with its start weights, and the names of the layers that are still random.
+
+    Without a network and a file the extractor starts random too, and `say` is told so.
 
     Raises:
         ValueError: `init` is a checkpoint of another model, or weights do not fit.
@@ -130,9 +132,14 @@ def start_model(settings: Settings) -> tuple[keras.Model, set[str]]:
         return model, set()
     model = build_model(get_spec(settings.spec), len(settings.class_names), settings.backbone, settings.cut)
     new = {layer.name for layer in model.layers if layer.weights}
-    if settings.backbone_weights != "random":
-        new -= set(load_backbone(model, settings.backbone, settings.backbone_weights))
-    return model, new
+    if settings.backbone_weights == "random":
+        return model, new
+    try:
+        return model, new - set(load_backbone(model, settings.backbone, settings.backbone_weights))
+    except ConnectionError as error:
+        say(f"warning: {error}")
+        say("warning: the extractor starts RANDOM and will learn little; give --backbone-weights FILE")
+        return model, new
 
 
 def plan_stages(model: keras.Model, stages: tuple[Stage, ...], new: set[str]) -> list[tuple[Stage, set[str]]]:

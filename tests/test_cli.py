@@ -77,6 +77,9 @@ def test_nothing_is_overwritten_unless_told(samples, tmp_path):
     assert into_itself.returncode == 1
     assert "must not replace an input" in into_itself.stderr
     assert image.read_bytes() == before
+    for folder in ("detections", "detections-2"):  # without --out there is always a free folder
+        assert ssd("detect", image, cwd=tmp_path).returncode == 0
+        assert [p.name for p in (tmp_path / folder).iterdir()] == ["chelsea.png"]
 
 
 def test_the_rest_goes_on_when_one_input_fails(samples, tmp_path):

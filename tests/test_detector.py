@@ -20,7 +20,8 @@ def raw_output(rows, classes=3):
     logits[:, 0] = 20
     deltas = np.zeros((len(ANCHORS), 4), np.float32)
     for anchor, box, label, logit in rows:
-        logits[anchor] = 0
+        logits[anchor, :] = -20
+        logits[anchor, 0] = 0
         logits[anchor, label + 1] = logit
         deltas[anchor] = encode(np.float32([box]), ANCHORS[anchor : anchor + 1], SPEC.variances)
     return logits, deltas
@@ -33,8 +34,8 @@ def test_postprocess_by_hand():
     # The second box of class 1 goes; the same place in class 2 stays.
     assert labels.tolist() == [1, 2, 0]
     assert np.allclose(boxes, [box, near, far], atol=1e-5)
-    assert np.allclose(scores, [np.exp(x) / (np.exp(x) + 3) for x in (5, 3, 2)], atol=1e-6)
-    assert len(postprocess(*output, ANCHORS, SPEC, score_threshold=0.9)[0]) == 1
+    assert np.allclose(scores, [np.exp(x) / (np.exp(x) + 1) for x in (5, 3, 2)], atol=1e-6)
+    assert len(postprocess(*output, ANCHORS, SPEC, score_threshold=0.99)[0]) == 1
     assert len(postprocess(*output, ANCHORS, SPEC, max_detections=2)[0]) == 2
 
 

@@ -2,11 +2,16 @@
 
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ssd.cli import fail, names, run, track
+
+if TYPE_CHECKING:
+    from ssd.detector import Detector
 
 
 @click.command()
@@ -17,9 +22,7 @@ from ssd.cli import fail, names, run, track
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    default="detections",
-    show_default=True,
-    help="Folder for the results.",
+    help="Folder for the results; detections unless told, detections-2 if that holds them already.",
 )
 @click.option(
     "--save",
@@ -52,7 +55,7 @@ from ssd.cli import fail, names, run, track
 def main(
     sources: tuple,
     model: str,
-    out: Path,
+    out: Path | None,
     save: tuple,
     score: float,
     iou: float,
@@ -78,9 +81,9 @@ def main(
             f"--classes must be of {', '.join(detector.class_names)}. Received: {', '.join(sorted(unknown))}"
         )
     limits = {"score_threshold": score, "iou_threshold": iou, "max_detections": max_detections}
+    targets = _name_targets(files)
+    out = run(_choose_out, out, targets, _planned(targets, save, not no_draw), overwrite)
     job = _Job(detector, limits, wanted, out, not no_draw)
-    targets = job.plan(files)
-    run(_check_targets, files, targets, save, out, overwrite, not no_draw)
     faults += run(_process, job, targets, save)
     job.summary()
     if faults:
@@ -88,36 +91,18 @@ def main(
         raise SystemExit(1)
 
 
+@dataclass
 class _Job:
     """One run: the detector with its limits, and what it has counted."""
 
-    def __init__(self, detector, limits: dict, classes: tuple, out: Path, drawing: bool) -> None:
-        self.detector, self.limits, self.classes, self.out, self.drawing = (
-            detector,
-            limits,
-            classes,
-            out,
-            drawing,
-        )
-        self.images, self.boxes, self.started = 0, Counter(), time.monotonic()
-
-    def plan(self, files: list[Path]) -> dict[Path, str]:
-        """The name of each annotated copy; a name that is taken in this run gets a number."""
-        from ssd.images import IMAGE_SUFFIXES
-        from ssd.media import H264_SUFFIXES, is_video
-
-        taken, targets = set(), {}
-        for path in files:
-            suffix = path.suffix.lower()
-            allowed, instead = (
-                (H264_SUFFIXES, ".mp4") if is_video(path) else (IMAGE_SUFFIXES - {".gif"}, ".png")
-            )
-            stem, number = path.stem, 2
-            while stem in taken:
-                stem, number = f"{path.stem}_{number}", number + 1
-            taken.add(stem)
-            targets[path] = stem + (path.suffix if suffix in allowed else instead)
-        return targets
+    detector: "Detector"
+    limits: dict
+    classes: tuple[str, ...]
+    out: Path
+    drawing: bool
+    images: int = 0
+    boxes: Counter = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
 
     def find(self, image):
         """Detections in one picture, of the wanted classes."""
@@ -135,26 +120,58 @@ class _Job:
         click.echo(f"{self.images} images, {counts}, {self.images / seconds:.1f} images/s")
 
 
-def _check_targets(
-    files: list, targets: dict, save: tuple, out: Path, overwrite: bool, drawing: bool
-) -> None:
-    """Refuse to replace anything that was not asked for; the inputs never are."""
-    inputs = {path.resolve() for path in files}
-    planned = [out / name for name in targets.values()] if drawing else []
-    shared = {
-        "json": "detections.json",
-        "csv": "detections.csv",
-        "coco": "detections.coco.json",
-        "voc": "voc",
-        "yolo": "labels",
-    }
-    planned += [out / shared[kind] for kind in save]
-    for path in planned:
-        if path.resolve() in inputs:
-            raise ValueError(f"results must not replace an input; choose another --out. Received: {path}")
-        if path.exists() and not overwrite:
-            raise ValueError(f"{path} is there already: use --overwrite or another --out")
-    out.mkdir(parents=True, exist_ok=True)
+def _name_targets(files: list[Path]) -> dict[Path, str]:
+    """The name of each annotated copy; a name that is taken in this run gets a number."""
+    from ssd.images import IMAGE_SUFFIXES
+    from ssd.media import H264_SUFFIXES, is_video
+
+    taken, targets = set(), {}
+    for path in files:
+        suffix = path.suffix.lower()
+        allowed, instead = (H264_SUFFIXES, ".mp4") if is_video(path) else (IMAGE_SUFFIXES - {".gif"}, ".png")
+        stem, number = path.stem, 2
+        while stem in taken:
+            stem, number = f"{path.stem}_{number}", number + 1
+        taken.add(stem)
+        targets[path] = stem + (path.suffix if suffix in allowed else instead)
+    return targets
+
+
+SHARED_RESULTS = {
+    "json": "detections.json",
+    "csv": "detections.csv",
+    "coco": "detections.coco.json",
+    "voc": "voc",
+    "yolo": "labels",
+}
+
+
+def _planned(targets: dict[Path, str], save: tuple, drawing: bool) -> list[str]:
+    """Names of everything that the run will write."""
+    from ssd.media import is_video
+
+    names = list(targets.values()) if drawing else []
+    if "json" in save:
+        names += [f"{Path(name).stem}.jsonl" for path, name in targets.items() if is_video(path)]
+    return names + [SHARED_RESULTS[kind] for kind in save]
+
+
+def _choose_out(out: Path | None, targets: dict[Path, str], planned: list[str], overwrite: bool) -> Path:
+    """The folder for the results; what is there is replaced only if told, and inputs never are."""
+    inputs = {path.resolve() for path in targets}
+    folders = [out] if out else [Path(f"detections{n}") for n in ("", *(f"-{i}" for i in range(2, 1000)))]
+    for folder in folders:
+        there = [folder / name for name in planned if (folder / name).exists()]
+        if replaced := [path for path in there if path.resolve() in inputs]:
+            if out is None:
+                continue
+            raise ValueError(
+                f"results must not replace an input; choose another --out. Received: {replaced[0]}"
+            )
+        if overwrite or not there:
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+    raise ValueError(f"{there[0]} is there already: use --overwrite or another --out")
 
 
 def _process(job: _Job, targets: dict[Path, str], save: tuple) -> list[str]:

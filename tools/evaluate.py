@@ -24,11 +24,22 @@ from ssd.cli import run, track
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the scores here."
 )
+@click.option("--store", is_flag=True, help="Write the scores into the card of the model, too.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the network; all cores unless told.")
-def main(data: Path, split: str, model: str, iou: float, json_path: Path | None, threads: int | None) -> None:
+def main(
+    data: Path,
+    split: str,
+    model: str,
+    iou: float,
+    json_path: Path | None,
+    store: bool,
+    threads: int | None,
+) -> None:
     """Score a model on the photos of DATA, a folder in VOC layout, as PASCAL VOC does."""
     scores = run(_evaluate, data, split, model, iou, threads)
     _print(scores)
+    if store:
+        run(_store, model, scores)
     if json_path:
         run(_write, json_path, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
         click.echo(f"scores -> {json_path}")
@@ -55,6 +66,20 @@ def _evaluate(data: Path, split: str, model: str, iou: float, threads: int | Non
     facts = {"model": detector.card.name, "data": str(data), "split": split, "iou": iou}
     facts |= {"images": len(samples), "images_per_s": round(len(samples) / seconds, 2)}
     return evaluate_voc(samples, found, detector.class_names, iou) | facts
+
+
+def _store(model: str, scores: dict) -> None:
+    from dataclasses import replace
+
+    from ssd.card import CARD_NAME, card_from_json, card_to_json
+    from ssd.detector import find_model
+
+    path = find_model(model) / CARD_NAME
+    card = card_from_json(path.read_text("utf-8"), str(path))
+    name = f"{Path(scores['data']).resolve().name}/{scores['split']}"
+    measured = {key: scores[key] for key in ("voc07", "voc10", "iou", "images")}
+    _write(path, card_to_json(replace(card, scores=card.scores | {name: measured})))
+    click.echo(f"scores -> {path}")
 
 
 def _print(scores: dict) -> None:
