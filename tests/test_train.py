@@ -16,6 +16,7 @@ pytest.importorskip("keras", reason="needs the extra 'train'")
 
 from ssd.backend import keras
 from ssd.batches import Batches
+from ssd.card import ModelCard
 from ssd.checkpoint import load_checkpoint, read_card, save_checkpoint
 from ssd.features import FeatureCache, split_model
 from ssd.model import build_model
@@ -128,8 +129,6 @@ def test_batches_take_every_sample_once_an_epoch():
 
 
 def test_checkpoint_round_trip(tmp_path, wrapped):
-    from ssd.card import ModelCard
-
     card = ModelCard("x", "ssd300_v1", "inception_v3", ("a", "b"))
     path = tmp_path / "a.weights.h5"
     save_checkpoint(path, wrapped, card)
@@ -170,11 +169,19 @@ def test_a_run_writes_what_it_says(all_random, tmp_path):
     assert not list((tmp_path / "run").rglob(".part-*"))
 
 
-def test_cached_features_train_and_frozen_layers_stay(mini_voc, tmp_path):
-    settings = _settings(mini_voc, (Stage("bridge", 1), Stage("fc6+fc7", 1, cache_views=2)), front="f32")
+@pytest.fixture
+def start(tmp_path, model):
+    """A checkpoint to start from, so that a stage may train a few layers only."""
+    path = tmp_path / "start.weights.h5"
+    save_checkpoint(path, model, ModelCard("start", "ssd300", "vgg16", ("blue", "red")))
+    return path
+
+
+def test_cached_features_train_and_frozen_layers_stay(mini_voc, start, tmp_path):
+    settings = _settings(mini_voc, (Stage("fc6+fc7", 2, cache_views=2),), front="f32", init=str(start))
     train(settings, tmp_path / "run", lambda line: None)
-    first, _ = load_checkpoint(next((tmp_path / "run/checkpoints").glob("epoch-001-*")))
-    last, _ = load_checkpoint(next((tmp_path / "run/checkpoints").glob("epoch-002-*")))
+    first, _ = load_checkpoint(start)
+    last, _ = load_checkpoint(tmp_path / "run/checkpoints/last.weights.h5")
     moved = {
         layer.name
         for layer in first.layers
@@ -184,29 +191,30 @@ def test_cached_features_train_and_frozen_layers_stay(mini_voc, tmp_path):
         )
     }
     assert moved == {"fc6", "fc7"}
+    caches = {path.name.split("-")[0] for path in (tmp_path / "run/cache").iterdir()}
+    assert caches == {"6", "1"}  # two views of three training images, one of the validation image
 
 
-def test_resume_after_kill_goes_on_at_the_last_epoch(mini_voc, tmp_path):
+def test_resume_after_kill_goes_on_at_the_last_epoch(mini_voc, start, tmp_path):
     run = tmp_path / "run"
-    command = [SSD, "train", mini_voc, "--out", run, "--stages", "bridge:3", "--backbone-weights", "random"]
-    process = subprocess.Popen(
-        [*command, "--batch-size", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    command = [SSD, "train", mini_voc, "--out", run, "--stages", "heads:6", "--init", start]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([*command, "--batch-size", "2", "--front", "f32"], **quiet)
     state, deadline = run / "state.npz", time.monotonic() + 300
     while not state.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     done = RunFolder(run).load_state()[0]["epoch"]
-    assert 1 <= done < 3
+    assert 1 <= done < 6
     again = subprocess.run([SSD, "train", "--resume", run], capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert f"epoch {done}:" not in again.stdout  # not done twice
-    assert "epoch 3:" in again.stdout
+    assert "epoch 6:" in again.stdout
     with open(run / "history.csv", newline="") as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+        assert [row["epoch"] for row in csv.DictReader(file)] == [str(n) for n in range(1, 7)]
     stored = json.loads((run / "run.json").read_text())
-    assert stored["stages"][0]["epochs"] == 3
+    assert stored["stages"][0]["epochs"] == 6
 
 
 def test_bad_input_is_one_line(mini_voc, tmp_path):
