@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from ssd.detector import find_model
 from ssd.images import load_image
 from ssd.media import read_video, video_rate
 
@@ -151,6 +152,12 @@ def test_evaluate(samples, tmp_path, write_xml):
     assert scores["voc10"]["AP"]["person"] == pytest.approx(1)
     assert scores["voc07"]["AP"]["dog"] is None
     assert scores["voc07"]["mAP"] == pytest.approx(1)
+    model = tmp_path / "model"
+    shutil.copytree(find_model("default"), model)
+    assert ssd("evaluate", root, "--model", model, "--store", "--iou", "0.4").returncode == 0
+    stored = json.loads((model / "card.json").read_text())["scores"]["data/val"]
+    assert stored["voc07"] == scores["voc07"]
+    assert (stored["iou"], stored["images"]) == (0.4, 2)
     missing = ssd("evaluate", root, "--split", "test")
     assert missing.returncode == 1
     assert "split must be one of: val" in missing.stderr

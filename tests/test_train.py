@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("keras", reason="needs the extra 'train'")
 
+from ssd.backbones import _APPLICATIONS
 from ssd.backend import keras
 from ssd.batches import Batches
 from ssd.card import ModelCard
@@ -23,7 +24,7 @@ from ssd.model import build_model
 from ssd.run import RunFolder, Settings, read_settings
 from ssd.spec import SPECS
 from ssd.stages import Stage, choose_layers, freeze_all_but, parse_stages
-from ssd.train import plan_stages, train
+from ssd.train import plan_stages, start_model, train
 
 SSD = Path(sys.executable).with_name("ssd")
 
@@ -231,6 +232,18 @@ def test_bad_input_is_one_line(mini_voc, tmp_path):
     assert "stages must look like" in stderr_of(mini_voc, "--stages", "bridge")
     (mini_voc / "JPEGImages/1.png").write_bytes(b"no picture")
     assert "1.png" in stderr_of(mini_voc, "--stages", "all:1", "--backbone-weights", "random")
+
+
+def test_without_a_network_the_extractor_starts_random_and_says_so(mini_voc, monkeypatch):
+    def offline(*_, **__):
+        raise Exception("URL fetch failure: Name or service not known")
+
+    monkeypatch.setitem(_APPLICATIONS, "vgg16", offline)
+    lines = []
+    settings = Settings((str(mini_voc),), ("blue", "red"), (Stage("bridge", 1),))
+    model, new = start_model(settings, lines.append)
+    assert new == {layer.name for layer in model.layers if layer.weights}
+    assert "RANDOM" in lines[-1]
 
 
 def test_a_loss_that_is_not_finite_stops_at_once(all_random, tmp_path, monkeypatch):

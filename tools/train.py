@@ -102,9 +102,13 @@ def _settings(data: tuple, stages: str, learning_rate: str, cache_views: str, cl
     if not chosen:
         chosen = tuple(sorted({name for root in data for name in find_classes(root, options["split"])}))
     rates, views = numbers(learning_rate), [int(v) for v in numbers(cache_views)]
-    count = stages.count(",") + 1
-    parsed = parse_stages(stages, rates[:count] if len(rates) > 1 else rates, views)
-    return Settings(data, chosen, parsed, **options)
+    # The default names two rates; a run of one stage takes the first.
+    parsed = parse_stages(stages, rates[: stages.count(",") + 1], views)
+    # A run may go on from another folder.
+    for key in ("init", "cache", "backbone_weights"):
+        if options[key] and options[key] != "random":
+            options[key] = str(Path(options[key]).resolve())
+    return Settings(tuple(str(Path(root).resolve()) for root in data), chosen, parsed, **options)
 
 
 if __name__ == "__main__":
