@@ -35,19 +35,19 @@ def test_main_job(samples, tmp_path):
     assert done.returncode == 0, done.stderr
     out = tmp_path / "detections"
     assert {p.name for p in out.iterdir()} == {
-        "astronaut.jpg", "camera.png", "chelsea.png", "cyclist.mp4", "cyclist.jsonl", "detections.json",
+        "astronaut.jpg", "camera.png", "chelsea.png", "carphone.mp4", "carphone.jsonl", "detections.json",
     }  # fmt: skip
     rows = {Path(r["source"]).name: r for r in json.loads((out / "detections.json").read_text())}
     assert [d["label"] for d in rows["chelsea.png"]["detections"]] == ["cat"]
     assert (rows["chelsea.png"]["width"], rows["chelsea.png"]["height"]) == (451, 300)
     assert load_image(out / "chelsea.png").shape == (300, 451, 3)
     assert (load_image(out / "chelsea.png") != load_image(samples / "chelsea.png")).any()
-    frames = [json.loads(line) for line in (out / "cyclist.jsonl").read_text().splitlines()]
-    assert [f["frame"] for f in frames] == list(range(54))
-    assert frames[25]["time_s"] == pytest.approx(1.0)
-    assert len(list(read_video(out / "cyclist.mp4"))) == 54
-    assert video_rate(out / "cyclist.mp4") == 25
-    assert "57 images" in done.stdout
+    frames = [json.loads(line) for line in (out / "carphone.jsonl").read_text().splitlines()]
+    assert [f["frame"] for f in frames] == list(range(50))
+    assert frames[25]["time_s"] == pytest.approx(25 * 1001 / 30000, abs=1e-3)
+    assert len(list(read_video(out / "carphone.mp4"))) == 50
+    assert video_rate(out / "carphone.mp4") == video_rate(samples / "carphone.mp4")
+    assert "53 images" in done.stdout
     assert "images/s" in done.stdout
 
 
