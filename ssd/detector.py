@@ -144,6 +144,8 @@ def find_model(model: str | Path) -> Path:
         folder = folder.parent if folder.name in (CARD_NAME, "model.xml") else folder
         if (folder / CARD_NAME).is_file():
             return folder
+    if name.endswith(".weights.h5"):
+        raise FileNotFoundError(f"a checkpoint must be compiled first: ssd export {name} --out MODEL")
     known = sorted(path.parent.name for path in WEIGHTS.glob(f"*/{CARD_NAME}"))
     raise FileNotFoundError(
         f"model must be a folder with {CARD_NAME}, or one of: default, {', '.join(known)}. "

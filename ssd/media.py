@@ -88,15 +88,20 @@ def read_video(path: Path) -> Iterator[Frame]:
     with _open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        start = None
+        start, count = None, 0
         try:
             for index, frame in enumerate(container.decode(stream)):
                 time_s = frame.time if frame.time is not None else float(index / rate)
                 start = time_s if start is None else start
                 image = _upright(frame.to_ndarray(format="rgb24"), frame.rotation)
                 yield Frame(image, index, time_s - start)
+                count = index + 1
         except av.FFmpegError as error:
             raise ValueError(f"a video must be readable to its end. Received: {path} ({error})") from None
+        # A cut file ends without an error; edit lists hide a few frames of whole ones.
+        if count < 0.95 * stream.frames - 2:
+            broken = f"breaks off after {count} of {stream.frames} frames"
+            raise ValueError(f"a video must be whole. Received: {path}, which {broken}")
 
 
 class VideoWriter:

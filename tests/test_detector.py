@@ -71,6 +71,8 @@ def test_card_round_trip_and_refusals():
 def test_an_unknown_model_lists_the_known_ones():
     with pytest.raises(FileNotFoundError, match=r"default, .*Received: 'nothing'"):
         find_model("nothing")
+    with pytest.raises(FileNotFoundError, match=r"ssd export best\.weights\.h5"):
+        find_model("best.weights.h5")
 
 
 def test_a_changed_model_is_refused(tmp_path):

@@ -77,6 +77,12 @@ def test_what_is_no_picture_is_named(tmp_path, content):
         load_image(tmp_path / "x.jpg")
 
 
+def test_a_photo_that_breaks_off_is_named(samples):
+    data = (samples / "astronaut.jpg").read_bytes()
+    with pytest.raises(ValueError, match=r"readable.*a\.jpg"):
+        decode_image(data[:40000], "a.jpg")
+
+
 def test_save_refuses_an_unknown_suffix(tmp_path):
     with pytest.raises(ValueError, match="suffix"):
         save_image(tmp_path / "a.xyz", picture())

@@ -61,6 +61,14 @@ def test_bad_videos_are_named(tmp_path):
         video_length(tmp_path / "b.mp4")
 
 
+def test_a_video_that_breaks_off_is_named(samples, tmp_path):
+    (tmp_path / "cut.mp4").write_bytes((samples / "carphone.mp4").read_bytes()[:20000])
+    seen = []
+    with pytest.raises(ValueError, match=r"cut\.mp4, which breaks off after \d+ of 50 frames"):
+        seen.extend(read_video(tmp_path / "cut.mp4"))
+    assert 0 < len(seen) < 50  # what comes before the break is not lost
+
+
 def test_find_sources(tmp_path):
     for name in ("b.jpg", "a.PNG", "notes.txt", "c.mp4"):
         (tmp_path / name).touch()
