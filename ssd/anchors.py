@@ -17,12 +17,16 @@ def make_anchors(spec: SSDSpec) -> np.ndarray:
     the box of ratio r and the one of ratio 1/r.
 
     Returns:
-        (A, 4) float32 boxes; without `spec.clip` some reach beyond [0, 1].
-    Source: weiliu89/caffe, src/caffe/layers/prior_box_layer.cpp.
+        (A, 4) float32 boxes; unless `spec.clip` is "corners", some reach beyond [0, 1].
+    Source: weiliu89/caffe, src/caffe/layers/prior_box_layer.cpp; "centres" as ssd.pytorch and "sides"
+    as torchvision clip.
     """
     centres = np.concatenate([_map_anchors(m, spec.image_size) for m in spec.feature_maps])
+    if spec.clip in ("centres", "sides"):
+        first = 0 if spec.clip == "centres" else 2
+        centres[:, first:] = np.clip(centres[:, first:], 0, 1)
     anchors = to_corners(centres)
-    anchors = np.clip(anchors, 0, 1) if spec.clip else anchors
+    anchors = np.clip(anchors, 0, 1) if spec.clip == "corners" else anchors
     return anchors.astype(np.float32)
 
 

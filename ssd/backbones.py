@@ -6,8 +6,6 @@ one layer called `extractor` and joined to the detector by a bridge (`ssd.model`
 owns its preprocessing, in `ssd.spec.PREPROCESSING`.
 """
 
-from pathlib import Path
-
 from ssd.backend import keras
 
 layers = keras.layers
@@ -61,40 +59,6 @@ def cut_network(name: str, cut: str, image_size: int = 300) -> keras.Model:
     return keras.Model(whole.input, whole.get_layer(cut).output, name="extractor")
 
 
-def load_backbone(model: keras.Model, name: str, path: str | Path | None = None) -> list[str]:
-    """Put ImageNet weights into the extractor of a detector.
-
-    Args:
-        model: from `ssd.model.build_model`.
-        name: its extractor.
-        path: weights without top in Keras' layout; None fetches those of keras.applications.
-    Returns:
-        names of the layers of `model` that got weights.
-    Raises:
-        ValueError: the file does not fit.
-        ConnectionError: no file was given and none can be fetched.
-    """
-    check_backbone(name)
-    weights = str(path) if path else "imagenet"
-    try:
-        source = _APPLICATIONS[name](include_top=False, weights=weights, input_shape=(300, 300, 3))
-    except Exception as error:  # Keras raises many kinds, a bare Exception without a network
-        if path is None:
-            raise ConnectionError(f"weights of {name} cannot be fetched: {error}") from None
-        raise ValueError(f"backbone weights must fit {name}. Received: {path} ({error})") from None
-    if "extractor" in [layer.name for layer in model.layers]:
-        # A cut network is a prefix of the whole one, in the same order (names may be renumbered).
-        target = [layer for layer in model.get_layer("extractor").layers if layer.weights]
-        pairs = zip(target, [layer for layer in source.layers if layer.weights], strict=False)
-        loaded = ["extractor"]
-    else:
-        pairs = [(model.get_layer(own), source.get_layer(theirs)) for own, theirs in _VGG16_NAMES]
-        loaded = [own for own, _ in _VGG16_NAMES]
-    for own, theirs in pairs:
-        own.set_weights(theirs.get_weights())
-    return loaded
-
-
 def conv(x: keras.KerasTensor, channels: int, name: str, size: int = 3, **options: object):
     """A convolution with ReLU, "same" unless told otherwise."""
     options = {"padding": "same", "activation": "relu"} | options
@@ -104,10 +68,3 @@ def conv(x: keras.KerasTensor, channels: int, name: str, size: int = 3, **option
 def pool(x: keras.KerasTensor, name: str, size: int = 2, strides: int = 2) -> keras.KerasTensor:
     """Max pooling with Caffe's ceil rule, which is "same" here: 75 cells become 38."""
     return layers.MaxPooling2D(size, strides, padding="same", name=name)(x)
-
-
-_VGG16_NAMES = [
-    (f"conv{block}_{i}", f"block{block}_conv{i}")
-    for block, count in enumerate((2, 2, 3, 3, 3), start=1)
-    for i in range(1, count + 1)
-]

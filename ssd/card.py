@@ -23,6 +23,7 @@ class ModelCard:
     backbone: str
     class_names: tuple[str, ...]  # in the order of the logits; background is not one
     cut: str | None = None
+    clip: str | None = None  # of the anchors; None: the spec's own
     preprocessing: Preprocessing | None = None  # None: the extractor's own
     score_threshold: float = 0.01
     iou_threshold: float = 0.45
@@ -33,7 +34,7 @@ class ModelCard:
     notes: dict = field(default_factory=dict)  # data, command, licence, date
 
     def __post_init__(self) -> None:
-        get_spec(self.spec)
+        get_spec(self.spec, self.clip)
         if self.backbone not in PREPROCESSING:
             known = ", ".join(PREPROCESSING)
             raise ValueError(f"backbone must be one of {known}. Received: {self.backbone!r}")
@@ -46,7 +47,7 @@ class ModelCard:
     @property
     def ssd_spec(self) -> SSDSpec:
         """The spec itself."""
-        return get_spec(self.spec)
+        return get_spec(self.spec, self.clip)
 
 
 def card_to_json(card: ModelCard) -> str:

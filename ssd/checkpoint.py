@@ -3,20 +3,27 @@
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from ssd.backend import keras
 from ssd.card import ModelCard, card_from_json, card_to_json
 from ssd.model import build_model
+from ssd.transfer.keras3 import CARD, LAYER_NAMES, LEDGER
+from ssd.transfer.ledger import Ledger, ledger_from_json, ledger_to_json
 
 SUFFIX = ".weights.h5"
-_ATTRIBUTE = "ssd_card"
 
 
-def save_checkpoint(path: str | Path, model: keras.Model, card: ModelCard) -> None:
+def save_checkpoint(
+    path: str | Path, model: keras.Model, card: ModelCard, ledger: Ledger | None = None
+) -> None:
     """Write the weights of a model and its card: the inverse of `load_checkpoint`.
 
     Args:
         path: must end in .weights.h5.
+        model: any detector of `ssd.model.build_model`.
+        card: what it is.
+        ledger: where its weights came from, if they were transferred.
     Raises:
         ValueError: another suffix.
     """
@@ -26,8 +33,30 @@ def save_checkpoint(path: str | Path, model: keras.Model, card: ModelCard) -> No
     beside = path.with_name(f".part-{path.name}")
     model.save_weights(beside)
     with h5py.File(beside, "a") as file:
-        file.attrs[_ATTRIBUTE] = card_to_json(card)
+        describe_file(file, model, card, ledger)
     beside.replace(path)
+
+
+def describe_file(file: h5py.File, model: keras.Model, card: ModelCard, ledger: Ledger | None) -> None:
+    """Put card, order of layers and ledger into an HDF5 file beside the weights."""
+    file.attrs[CARD] = card_to_json(card)
+    file.attrs[LAYER_NAMES] = [layer.name for layer in model.layers]
+    if ledger is not None:  # longer than an attribute may be
+        file[LEDGER] = np.frombuffer(ledger_to_json(ledger).encode(), np.uint8)
+
+
+def read_ledger(path: str | Path) -> Ledger | None:
+    """The ledger inside a checkpoint, None if its weights were not transferred.
+
+    Raises:
+        ValueError: the file is no HDF5, or its ledger is damaged.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            stored = file[LEDGER][...].tobytes() if LEDGER in file else None
+    except (OSError, KeyError) as error:
+        raise ValueError(f"a checkpoint must be HDF5. Received: {path} ({error})") from None
+    return ledger_from_json(stored.decode("utf-8", "replace")) if stored else None
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -38,7 +67,7 @@ def read_card(path: str | Path) -> ModelCard:
     """
     try:
         with h5py.File(path, "r") as file:
-            text = file.attrs[_ATTRIBUTE]
+            text = file.attrs[CARD]
     except (OSError, KeyError) as error:
         raise ValueError(f"a checkpoint must be HDF5 with a card. Received: {path} ({error})") from None
     return card_from_json(text, str(path))

@@ -11,6 +11,8 @@ COMMANDS = {
     "detect": "Find objects in images and videos and draw their boxes.",
     "evaluate": "Score a model on labelled photos, as PASCAL VOC does.",
     "export": "Compile a trained checkpoint into a model for detection.",
+    "models": "List public weight files and fetch them.",
+    "transfer": "Put the weights of another file or network into an SSD300, with a ledger.",
     "train": "Train a detector on your own labelled photos, in stages.",
 }
 

@@ -14,6 +14,7 @@ layers, ops = keras.layers, keras.ops
 BRIDGE = ("conv4_0", "conv4_1")  # the layers between a cut extractor and the detector
 
 
+@keras.saving.register_keras_serializable("ssd")
 class L2Normalize(layers.Layer):
     """Divide by the L2 norm over channels, times a learnable scale a channel.
 
@@ -40,6 +41,7 @@ class L2Normalize(layers.Layer):
         return super().get_config() | {"scale": self.scale}
 
 
+@keras.saving.register_keras_serializable("ssd")
 class DilatedConv2D(layers.Conv2D):
     """A dilated 3x3 convolution, trained as nine shifted views and one matrix product.
 
@@ -85,7 +87,25 @@ def build_model(
     # Confidence before location, as in the Keras files of the first generation.
     logits = _heads(sources, names, counts, "conf", num_classes + 1)
     deltas = _heads(sources, names, counts, "loc", 4)
-    return keras.Model(image, [logits, deltas], name=spec.name)
+    return SSDModel(image, [logits, deltas], name=spec.name)
+
+
+@keras.saving.register_keras_serializable("ssd")
+class SSDModel(keras.Model):
+    """A functional model that lists pool6 in front of the heads.
+
+    Keras lists layers of one depth in the order in which it met them, and the file of the first
+    generation was written by a model that met pool6 first; an index offset counts on its order.
+    """
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        found = list(super().layers)
+        names = [layer.name for layer in found]
+        if "pool6" in names:
+            pool6 = found.pop(names.index("pool6"))
+            found.insert(names.index("conv4_3_norm_mbox_conf"), pool6)
+        return found
 
 
 def _bridge(image: keras.KerasTensor, backbone: str, cut: str) -> keras.KerasTensor:

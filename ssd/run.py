@@ -15,6 +15,7 @@ from ssd.backend import keras
 from ssd.card import ModelCard
 from ssd.checkpoint import SUFFIX, save_checkpoint
 from ssd.stages import Stage
+from ssd.transfer.plan import Options
 
 FRONTS = ("int8", "f32", "keras")  # how the frozen first layers run
 
@@ -32,7 +33,10 @@ class Settings:
     backbone: str = "vgg16"
     cut: str | None = None
     backbone_weights: str | None = None  # None: from keras.applications; "random": none
-    init: str | None = None  # a checkpoint with the same layers to start from
+    init: str | None = None  # a weight file to start from, any that `ssd transfer` takes, or its name
+    transfer: Options = Options()  # noqa: RUF009 - frozen; which of its layers goes where
+    clip: str | None = None  # of the anchors; None: as `init` was trained, else the spec's own
+    freeze: str | None = None  # layers that no stage trains, in the words of a stage
     batch_size: int = 16
     max_expand: float = 4.0
     front: str = "int8"
@@ -43,6 +47,8 @@ class Settings:
     def __post_init__(self) -> None:
         stages = tuple(s if isinstance(s, Stage) else Stage(**s) for s in self.stages)
         object.__setattr__(self, "stages", stages)
+        if not isinstance(self.transfer, Options):
+            object.__setattr__(self, "transfer", Options(**self.transfer))
         object.__setattr__(self, "data", tuple(self.data))
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if self.front not in FRONTS:

@@ -5,7 +5,11 @@ the VOC or of the COCO release; `ssd300_v1` is the first release of March 2016 (
 one of weights_SSD300.hdf5. Source: weiliu89/caffe, examples/ssd/ssd_pascal.py and ssd_coco.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+# What is cut of anchors that reach beyond the picture: nothing; their corners; centre and sides as
+# numbers (ssd.pytorch); the sides alone (torchvision).
+CLIPS = ("none", "corners", "centres", "sides")
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,21 @@ class FeatureMap:
 
 @dataclass(frozen=True)
 class SSDSpec:
-    """A generation of SSD300 with its scales. Everything that can be computed is a property."""
+    """A generation of SSD300 with its scales. Everything that can be computed is a property.
+
+    Raises:
+        ValueError: `clip` is none of CLIPS.
+    """
 
     name: str
     feature_maps: tuple[FeatureMap, ...]
-    clip: bool  # corners of the anchors are cut to the image
+    clip: str  # one of CLIPS
     image_size: int = 300
     variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
+
+    def __post_init__(self) -> None:
+        if self.clip not in CLIPS:
+            raise ValueError(f"clip must be one of {', '.join(CLIPS)}. Received: {self.clip!r}")
 
     @property
     def num_anchors(self) -> int:
@@ -57,12 +69,12 @@ SPECS = {
     "ssd300": SSDSpec(
         "ssd300",
         _maps(_LAYERS, _STEPS, (30, 60, 111, 162, 213, 264), (60, 111, 162, 213, 264, 315), _RATIOS),
-        clip=False,
+        clip="none",
     ),
     "ssd300_coco": SSDSpec(
         "ssd300_coco",
         _maps(_LAYERS, _STEPS, (21, 45, 99, 153, 207, 261), (45, 99, 153, 207, 261, 315), _RATIOS),
-        clip=False,
+        clip="none",
     ),
     # This generation has no step of its own: 300 pixels divided by the size of the map.
     "ssd300_v1": SSDSpec(
@@ -74,20 +86,20 @@ SPECS = {
             (None, 114, 168, 222, 276, 330),
             ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2, 3)),
         ),
-        clip=True,
+        clip="corners",
     ),
 }
 
 
-def get_spec(name: str) -> SSDSpec:
-    """The spec of that name.
+def get_spec(name: str, clip: str | None = None) -> SSDSpec:
+    """The spec of that name, with another kind of clipping than its own if one is given.
 
     Raises:
-        ValueError: no such spec; the message lists the known ones.
+        ValueError: no such spec or kind of clipping; the message lists the known ones.
     """
     if name not in SPECS:
         raise ValueError(f"spec must be one of {', '.join(SPECS)}. Received: {name!r}")
-    return SPECS[name]
+    return replace(SPECS[name], clip=clip) if clip else SPECS[name]
 
 
 # Alphabetical, as the devkit has them; label 0 is the first class: background is no class here.
@@ -95,6 +107,20 @@ VOC_CLASSES = tuple(
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
     "person pottedplant sheep sofa train tvmonitor".split()
 )
+
+# In the order of COCO's category ids, without their gaps.
+COCO_CLASSES = tuple(
+    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,"
+    "parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,"
+    "handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,"
+    "surfboard,tennis racket,bottle,wine glass,cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,"
+    "broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,potted plant,bed,dining table,toilet,tv,laptop,"
+    "mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,book,clock,vase,scissors,"
+    "teddy bear,hair drier,toothbrush".split(",")
+)
+# Ids of 1 to 90 that COCO's categories leave out; torchvision keeps a column for each.
+COCO_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+CLASS_LISTS = {"voc": VOC_CLASSES, "coco": COCO_CLASSES}
 
 
 @dataclass(frozen=True)

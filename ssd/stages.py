@@ -1,13 +1,16 @@
 """A stage: a stretch of training with its own trainable layers."""
 
 import math
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ssd.backend import keras
 from ssd.model import BRIDGE
 
-WORDS = ("bridge", "heads", "all")
+WORDS = ("bridge", "extractor", "heads", "all")
+_RANGE = re.compile(r"(\d*):(\d*)")
+_VGG_LAYERS = tuple(f"conv{block}_" for block in range(1, 6))  # the extractor of SSD's own VGG16
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,8 @@ class Stage:
     """Which layers are trained, for how long and how fast.
 
     `layers` joins with "+": the words `bridge` (the bridging layers and every layer whose weights
-    are still random), `heads`, `all`, and patterns of layer names such as `conv[45]_*`.
+    are still random), `extractor`, `heads`, `all`, patterns of layer names such as `conv[45]_*`, and
+    ranges of places in `model.layers` such as `2:4`, which is the third and the fourth layer.
     """
 
     layers: str
@@ -52,26 +56,47 @@ def choose_layers(model: keras.Model, words: str, new: set[str]) -> set[str]:
     Raises:
         ValueError: a word or pattern names no layer.
     """
-    names = [layer.name for layer in model.layers if layer.weights]
+    names = {i: layer.name for i, layer in enumerate(model.layers) if layer.weights}
+    bridge = new | (set(BRIDGE) if BRIDGE[0] in names.values() else set())
     chosen = set()
     for word in words.split("+"):
-        bridge = new | (set(BRIDGE) if BRIDGE[0] in names else set())
-        found = {name for name in names if _fits(name, word, bridge)}
+        found = {name for i, name in names.items() if _fits(i, name, word, bridge, set(names.values()))}
         if not found:
             raise ValueError(
-                f"a stage must name layers: {', '.join(WORDS)} or a pattern of {names}. Received: {word!r}"
+                f"a stage must name layers: {', '.join(WORDS)}, a range such as 2:4 or a pattern of "
+                f"{list(names.values())}. Received: {word!r}"
             )
         chosen |= found
     return chosen
 
 
 def freeze_all_but(model: keras.Model, trainable: set[str]) -> tuple[int, int]:
-    """Make just these layers trainable; the counts of trainable and frozen parameters."""
+    """Make just these layers trainable; the counts of trainable and frozen parameters.
+
+    Raises:
+        ValueError: what Keras would train is not what was asked for.
+    """
     for layer in model.layers:
         layer.trainable = layer.name in trainable
+    for layer in model.layers:
+        if layer.weights and bool(layer.trainable_weights) != (layer.name in trainable):
+            state = "trained" if layer.trainable_weights else "frozen"
+            raise ValueError(f"layer {layer.name} must be as its stage says. Received: {state}")
     groups = model.trainable_weights, model.non_trainable_weights
     trained, frozen = (sum(math.prod(w.shape) for w in group) for group in groups)
     return trained, frozen
+
+
+def list_layers(model: keras.Model, names: set[str]) -> str:
+    """Layers with weights in the order of the model, neighbours as one range: "conv1_1 ... conv3_3"."""
+    runs: list[list[str]] = []
+    before = False
+    for layer in (layer for layer in model.layers if layer.weights):
+        if layer.name in names:
+            runs = [*runs[:-1], [*runs[-1], layer.name]] if before else [*runs, [layer.name]]
+        before = layer.name in names
+    shown = [", ".join(run) if len(run) < 4 else f"{run[0]} ... {run[-1]}" for run in runs]
+    return ", ".join(shown) or "none"
 
 
 class LayerwiseAdamW(keras.optimizers.AdamW):
@@ -113,11 +138,16 @@ def make_optimizer(stage: Stage, steps: int, factors: dict[str, float]) -> keras
     return optimizer
 
 
-def _fits(name: str, word: str, bridge: set[str]) -> bool:
+def _fits(index: int, name: str, word: str, bridge: set[str], names: set[str]) -> bool:
+    if found := _RANGE.fullmatch(word):
+        start, end = found.groups()
+        return int(start or 0) <= index < (int(end) if end else math.inf)
     if word == "all":
         return True
     if word == "bridge":
         return name in bridge
+    if word == "extractor":
+        return name == "extractor" if "extractor" in names else name.startswith(_VGG_LAYERS)
     if word == "heads":
         return "_mbox_" in name
     return fnmatchcase(name, word)

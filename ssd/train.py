@@ -8,21 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from ssd.anchors import make_anchors
-from ssd.backbones import load_backbone
 from ssd.backend import keras
 from ssd.batches import Batches, Views
-from ssd.card import ModelCard
-from ssd.checkpoint import load_checkpoint
 from ssd.datasets.voc import read_split
 from ssd.detector import postprocess
 from ssd.features import frozen_features, split_model
 from ssd.loss import ConfidenceLoss, LocationLoss, MatchedAccuracy
 from ssd.metrics.voc import evaluate_voc
-from ssd.model import build_model
 from ssd.records import Detections, Sample
 from ssd.run import RunFolder, Settings, restore
-from ssd.spec import PREPROCESSING, get_spec
-from ssd.stages import Stage, choose_layers, freeze_all_but, make_optimizer
+from ssd.spec import SSDSpec
+from ssd.stages import Stage, choose_layers, freeze_all_but, list_layers, make_optimizer
+from ssd.start import start
 
 BACKBONE_FACTOR = 0.3  # of the learning rate, for pretrained layers trained beside random ones
 
@@ -42,20 +39,17 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         OSError: a file is missing or cannot be written.
     """
     track = track or _untracked
-    spec, preprocessing = get_spec(settings.spec), PREPROCESSING[settings.backbone]
+    model, card, new, meta, arrays = start(settings, path, say, track)
+    spec, preprocessing = card.ssd_spec, card.preprocessing
     samples, val_samples = (read_samples(settings, s) for s in (settings.split, settings.val_split))
     boxes = sum(len(s.boxes) for s in samples)
     say(f"{len(samples)} training and {len(val_samples)} validation images, {boxes} boxes for training")
     views = Views(samples, spec, preprocessing, settings.seed, settings.max_expand)
     val_views = Views(val_samples, spec, preprocessing, max_expand=None)
 
-    keras.utils.set_random_seed(settings.seed)
-    model, new = start_model(settings, say)
-    plan = plan_stages(model, settings.stages, new)
+    plan = plan_stages(model, settings.stages, new, settings.freeze)
     run = RunFolder(path)
     run.write_settings(settings)
-    card = ModelCard(run.path.name, settings.spec, settings.backbone, settings.class_names, settings.cut)
-    meta, arrays = run.load_state()
     factors = meta.get("factors") or (_scale_fc6(model, val_views) if "fc6" in new else {})
     if arrays:
         restore(arrays, model)
@@ -69,6 +63,7 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         counts = freeze_all_but(model, trainable)
         title = f"stage {number} of {len(plan)}, {stage.layers}: {stage.epochs} epochs"
         say(f"{title}, {counts[0]:,} parameters trained, {counts[1]:,} frozen")
+        say(f"  trained: {list_layers(model, trainable)}")
 
         front, back = split_model(model, trainable) if settings.front != "keras" else (None, model)
         get, get_val = views, val_views
@@ -95,11 +90,11 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
             started = time.monotonic()
             batches.start_epoch(epoch)
             logs = _fit_epoch(back, batches, track, f"epoch {epoch + 1} of {last} ({stage.layers})")
-            logs |= validate(back, val_batches, val_samples, settings)
+            logs |= validate(back, val_batches, val_samples, spec, settings.class_names)
             epoch += 1
             seconds = round(time.monotonic() - started, 1)
             run.add_epoch(model, card, {"epoch": epoch, "stage": stage.layers, **logs, "seconds": seconds})
-            run.save_state(model, optimizer, {"epoch": epoch, "factors": factors})
+            run.save_state(model, optimizer, {"epoch": epoch, "factors": factors, "new": sorted(new)})
             say(f"epoch {epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in logs.items()))
     return run.best
 
@@ -116,61 +111,46 @@ def read_samples(settings: Settings, split: str) -> list[Sample]:
     return samples
 
 
-def start_model(settings: Settings, say: Callable = print) -> tuple[keras.Model, set[str]]:
-    """The model with its start weights, and the names of the layers that are still random.
-
-    Without a network and a file the extractor starts random too, and `say` is told so.
-
-    Raises:
-        ValueError: `init` is a checkpoint of another model, or weights do not fit.
-    """
-    if settings.init:
-        model, card = load_checkpoint(settings.init)
-        wanted = (settings.spec, settings.backbone, settings.cut, settings.class_names)
-        if (card.spec, card.backbone, card.cut, card.class_names) != wanted:
-            raise ValueError(f"init must be the same model as the run's, {wanted}. Received: {settings.init}")
-        return model, set()
-    model = build_model(get_spec(settings.spec), len(settings.class_names), settings.backbone, settings.cut)
-    new = {layer.name for layer in model.layers if layer.weights}
-    if settings.backbone_weights == "random":
-        return model, new
-    try:
-        return model, new - set(load_backbone(model, settings.backbone, settings.backbone_weights))
-    except ConnectionError as error:
-        say(f"warning: {error}")
-        say("warning: the extractor starts RANDOM and will learn little; give --backbone-weights FILE")
-        return model, new
-
-
-def plan_stages(model: keras.Model, stages: tuple[Stage, ...], new: set[str]) -> list[tuple[Stage, set[str]]]:
+def plan_stages(
+    model: keras.Model, stages: tuple[Stage, ...], new: set[str], freeze: str | None = None
+) -> list[tuple[Stage, set[str]]]:
     """Each stage with the names of the layers that it trains.
 
+    Args:
+        model: the detector.
+        stages: in order.
+        new: layers whose weights are random.
+        freeze: layers that no stage trains, in the words of a stage.
     Raises:
         ValueError: a stage names no layer, or the first one would leave random layers frozen.
     """
-    plan = [(stage, choose_layers(model, stage.layers, new)) for stage in stages]
+    frozen = choose_layers(model, freeze, new) if freeze else set()
+    plan = [(stage, choose_layers(model, stage.layers, new) - frozen) for stage in stages]
+    if empty := [stage.layers for stage, trained in plan if not trained]:
+        raise ValueError(f"a stage must train layers. Received: {empty[0]!r} and --freeze {freeze!r}")
     if left := new - plan[0][1]:
+        why = f" and --freeze {freeze!r}" if left & frozen else ""
         raise ValueError(
             "the first stage must train every layer that has no weights yet (word: bridge). "
-            f"Received: {stages[0].layers!r}, which leaves out {', '.join(sorted(left))}"
+            f"Received: {stages[0].layers!r}{why}, which leaves out {', '.join(sorted(left))}"
         )
     return plan
 
 
-def validate(back: keras.Model, batches: Batches, samples: list[Sample], settings: Settings) -> dict:
+def validate(back: keras.Model, batches: Batches, samples: list[Sample], spec: SSDSpec, names: tuple) -> dict:
     """Loss, accuracies and VOC07 mAP over a split, from one pass.
 
     Args:
         back: the model, or its part behind the frozen layers.
         batches: the split in order, as `back` takes it.
         samples: the same split.
-        settings: for classes and spec.
+        spec: of the model.
+        names: its classes.
     Returns:
         val_loss, val_acc (all anchors), val_matched_acc (matched anchors only) and val_mAP.
     """
     losses = ConfidenceLoss(), LocationLoss()
     accuracies = keras.metrics.SparseCategoricalAccuracy(), MatchedAccuracy()
-    spec = get_spec(settings.spec)
     anchors, total, found = make_anchors(spec), 0.0, []
     for i in range(len(batches)):
         inputs, targets = batches[i]
@@ -181,8 +161,8 @@ def validate(back: keras.Model, batches: Batches, samples: list[Sample], setting
         for row in zip(*outputs, strict=True):
             sample = samples[len(found)]
             parts = postprocess(*row, anchors, spec)
-            found.append(Detections(*parts, settings.class_names, sample.height, sample.width))
-    scores = evaluate_voc(samples, found, settings.class_names)
+            found.append(Detections(*parts, names, sample.height, sample.width))
+    scores = evaluate_voc(samples, found, names)
     return {
         "val_loss": total / len(batches),
         "val_acc": float(accuracies[0].result()),

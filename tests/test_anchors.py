@@ -72,7 +72,7 @@ def test_anchors_equal_caffe(name, rows, clip, count):
 
 
 def test_anchors_of_one_cell_by_hand():
-    spec = SSDSpec("one", (FeatureMap("x", 1, 300, 90, 160, (4,)),), clip=False)
+    spec = SSDSpec("one", (FeatureMap("x", 1, 300, 90, 160, (4,)),), clip="none")
     # Centre 150; 90x90, sqrt(90 * 160) = 120, then 180x45 and 45x180.
     expected = np.array(
         [[105, 105, 195, 195], [90, 90, 210, 210], [60, 127.5, 240, 172.5], [127.5, 60, 172.5, 240]]

@@ -4,9 +4,9 @@ import pytest
 keras = pytest.importorskip("keras", reason="needs the extra 'train'")
 
 from ssd.anchors import make_anchors  # noqa: E402
-from ssd.backbones import load_backbone  # noqa: E402
 from ssd.model import L2Normalize, build_model  # noqa: E402
 from ssd.spec import SPECS  # noqa: E402
+from ssd.transfer.load import load_backbone  # noqa: E402
 
 
 # Published: 26.285 M (OpenVINO's model zoo), torchvision's 35,641,826, and the printed summaries of
@@ -123,5 +123,5 @@ def test_inception_weights_fill_the_cut_network(shared):
 
 def test_weights_that_do_not_fit_are_named(tmp_path):
     (tmp_path / "a.weights.h5").write_bytes(b"no weights")
-    with pytest.raises(ValueError, match=r"backbone weights must fit vgg16.*a\.weights\.h5"):
+    with pytest.raises(ValueError, match=r"a weight file must be one of: .*a\.weights\.h5"):
         load_backbone(build_model(SPECS["ssd300"], 2), "vgg16", tmp_path / "a.weights.h5")

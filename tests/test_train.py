@@ -14,7 +14,6 @@ import pytest
 
 pytest.importorskip("keras", reason="needs the extra 'train'")
 
-from ssd.backbones import _APPLICATIONS
 from ssd.backend import keras
 from ssd.batches import Batches
 from ssd.card import ModelCard
@@ -24,7 +23,8 @@ from ssd.model import build_model
 from ssd.run import RunFolder, Settings, read_settings
 from ssd.spec import SPECS
 from ssd.stages import Stage, choose_layers, freeze_all_but, parse_stages
-from ssd.train import plan_stages, start_model, train
+from ssd.start import start_model
+from ssd.train import plan_stages, train
 
 SSD = Path(sys.executable).with_name("ssd")
 
@@ -235,13 +235,14 @@ def test_bad_input_is_one_line(mini_voc, tmp_path):
 
 
 def test_without_a_network_the_extractor_starts_random_and_says_so(mini_voc, monkeypatch):
-    def offline(*_, **__):
-        raise Exception("URL fetch failure: Name or service not known")
+    def offline(*_):
+        raise ConnectionError("no network")
 
-    monkeypatch.setitem(_APPLICATIONS, "vgg16", offline)
+    monkeypatch.setattr("ssd.start.resolve", offline)
     lines = []
     settings = Settings((str(mini_voc),), ("blue", "red"), (Stage("bridge", 1),))
-    model, new = start_model(settings, lines.append)
+    card = ModelCard("run", "ssd300", "vgg16", ("blue", "red"))
+    model, _, new = start_model(settings, card, lines.append, None)
     assert new == {layer.name for layer in model.layers if layer.weights}
     assert "RANDOM" in lines[-1]
 

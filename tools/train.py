@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import click
+from ssd.tools.transfer import make_options, transfer_options
 
-from ssd.cli import fail, names, numbers, run, track
+from ssd.cli import fail, numbers, run, track
 
 
 @click.command()
@@ -21,19 +22,36 @@ from ssd.cli import fail, names, numbers, run, track
     "--stages",
     default="bridge:10,all:20",
     show_default=True,
-    help="LAYERS:EPOCHS, comma between. LAYERS: bridge (bridging and other new layers), heads, all, "
-    "or patterns of names, joined with +.",
+    help="LAYERS:EPOCHS, comma between. LAYERS: bridge (bridging and other new layers), extractor, heads, "
+    "all, patterns of names, or ranges of places such as 2:4, joined with +.",
 )
 @click.option("--learning-rate", default="5e-4,1e-4", show_default=True, help="Peak; one, or one a stage.")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
-@click.option("--classes", help="Classes to learn: a,b. All that occur in the training split unless told.")
+@click.option(
+    "--classes",
+    help="Classes to learn: a,b, a text file, voc or coco; all in the training split unless told.",
+)
 @click.option("--split", default="train", show_default=True, help="Training list in ImageSets/Main.")
 @click.option("--val-split", default="val", show_default=True, help="Validation list.")
 @click.option("--spec", default="ssd300", show_default=True, help="ssd300, ssd300_coco or ssd300_v1.")
 @click.option("--backbone", default="vgg16", show_default=True, help="vgg16 or inception_v3.")
 @click.option("--cut", help="Layer at which a network of keras.applications is cut, such as mixed2.")
 @click.option("--backbone-weights", help="File of ImageNet weights; fetched unless told; 'random': none.")
-@click.option("--init", type=click.Path(exists=True, dir_okay=False), help="Start from this checkpoint.")
+@click.option(
+    "--init",
+    metavar="FILE|NAME",
+    help="Start from this weight file, or a name of `ssd models list`; the options of `ssd transfer` say "
+    "which of its layers go where.",
+)
+@click.option(
+    "--freeze", help="Layers that no stage trains: words as in --stages, such as 'conv[1-3]_*' or 0:2."
+)
+@click.option(
+    "--clip",
+    type=click.Choice(["none", "corners", "centres", "sides"]),
+    help="How anchors are clipped; as --init was trained, or as the spec has it, unless told.",
+)
+@transfer_options
 @click.option(
     "--cache-views",
     default="0",
@@ -97,17 +115,21 @@ def _settings(data: tuple, stages: str, learning_rate: str, cache_views: str, cl
     from ssd.datasets.voc import find_classes
     from ssd.run import Settings
     from ssd.stages import parse_stages
+    from ssd.transfer.classes import parse_classes
 
-    chosen = names(classes)
-    if not chosen:
+    if classes:
+        chosen = parse_classes(classes)
+    else:
         chosen = tuple(sorted({name for root in data for name in find_classes(root, options["split"])}))
     rates, views = numbers(learning_rate), [int(v) for v in numbers(cache_views)]
     # The default names two rates; a run of one stage takes the first.
     parsed = parse_stages(stages, rates[: stages.count(",") + 1], views)
     # A run may go on from another folder.
     for key in ("init", "cache", "backbone_weights"):
-        if options[key] and options[key] != "random":
-            options[key] = str(Path(options[key]).resolve())
+        value = options[key]
+        if value and (key == "cache" or (value != "random" and Path(value).exists())):
+            options[key] = str(Path(value).resolve())
+    options["transfer"] = make_options(options)
     return Settings(tuple(str(Path(root).resolve()) for root in data), chosen, parsed, **options)
 
 

@@ -1,0 +1,165 @@
+"""Keras 3: `.weights.h5` and the `.keras` archive around it, told by their content.
+
+Layout: keras-team/keras 3.15 saving/saving_lib.py. Nothing is ever built from the configuration:
+it is read as JSON for the order and the names of the layers. The archive may hold any code; it
+stays where it is.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+
+from ssd.transfer.hdf5 import child, group, open_hdf5, strings, tensor, text
+from ssd.transfer.keras_hdf5 import is_inception, name_by_shape
+from ssd.transfer.names import canonical_name
+from ssd.transfer.weightfile import MAX_BYTES, Layer, Tensor, WeightFile, check_total
+
+WEIGHTS_MEMBER = "model.weights.h5"
+LAYER_NAMES = "ssd_layer_names"  # attribute of this project's files: the order of the layers
+CARD = "ssd_card"
+LEDGER = "ssd_ledger"  # array of bytes
+_MAX_CONFIG = 32 << 20
+
+
+def is_keras3(file: h5py.File) -> bool:
+    """Whether this reader knows the file."""
+    return "layers" in file
+
+
+def read_keras3(file: h5py.File, path: Path, config: dict | None = None) -> WeightFile:
+    """Every layer of a Keras 3 weight file.
+
+    The file itself keeps no order but one within each class of layer; with `config`, or in a file of
+    this project, places are known.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    layers, names = _read_group(group(file, "layers"), ""), _order(file, config)
+    if names:
+        layers = _in_order(layers, names)
+    else:
+        layers = [Layer(i, m.name, m.tensors, m.canonical) for i, m in enumerate(layers)]
+    layers = name_by_shape(layers)
+    check_total(layers, path)
+    stored = text(file.attrs, CARD)
+    try:
+        card = json.loads(stored) if stored else None
+    except ValueError as error:
+        raise ValueError(f"a card must be JSON. Received: {path} ({error})") from None
+    order = (card or {}).get("preprocessing", {}).get("channel_order")
+    order = order or ("RGB" if is_inception(layers) else "BGR")
+    return WeightFile(path, "Keras 3 weights", tuple(layers), bool(names), channel_order=order, card=card)
+
+
+def read_keras_archive(archive: zipfile.ZipFile, path: Path) -> WeightFile:
+    """The weights inside a `.keras` file.
+
+    Raises:
+        ValueError: it is damaged, holds no HDF5 weights, or more than a model can hold.
+    """
+    config = json.loads(read_member(archive, "config.json", _MAX_CONFIG, path))
+    if WEIGHTS_MEMBER not in archive.namelist():
+        raise ValueError(f"a Keras archive must hold {WEIGHTS_MEMBER}. Received: {archive.namelist()}")
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the file is
+    unpack(archive, WEIGHTS_MEMBER, spool, path)
+    try:
+        inner = open_hdf5(spool, path)
+        found = read_keras3(inner, path, config)
+    except BaseException:
+        spool.close()
+        raise
+    found.format, found.close = "Keras 3 archive", spool.close
+    return found
+
+
+def read_member(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> bytes:
+    """A small member of an archive. Raises ValueError: it is missing, damaged or too large."""
+    try:
+        if archive.getinfo(name).file_size > limit:
+            raise ValueError(f"{name} must have at most {limit:,} bytes. Received: {path}")
+        with archive.open(name) as member:
+            return member.read(limit)
+    except (KeyError, zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"archive {path} must hold {name} whole. Received: {error}") from None
+
+
+def unpack(archive: zipfile.ZipFile, name: str, out: BinaryIO, path: Path) -> None:
+    """Copy a large member of an archive to `out`. Raises ValueError as `read_member` does."""
+    if archive.getinfo(name).file_size > MAX_BYTES:
+        raise ValueError(f"{name} must have at most {MAX_BYTES:,} bytes. Received: {path}")
+    try:
+        with archive.open(name) as member:
+            shutil.copyfileobj(member, out, 1 << 20)
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"archive {path} must hold {name} whole. Received: {error}") from None
+    out.seek(0)
+
+
+def _read_group(parent: h5py.Group, prefix: str) -> list[Layer]:
+    """The layers of a `layers` group; those of nested models in their place."""
+    layers = []
+    for key in sorted(parent, key=_natural):
+        member = group(parent, key)
+        variables = group(member, "vars") if "vars" in member else None
+        stored = text(variables.attrs, "name") if variables is not None else None
+        name = f"{prefix}{stored or key}"
+        if "layers" in member and len(member["layers"]):
+            layers += _read_group(group(member, "layers"), f"{name}/")
+            continue
+        if variables is None:
+            raise ValueError(f"layer {name} must have a group 'vars'. Received: none")
+        # A renamed layer that has no stored name still has its class and number.
+        canonical = canonical_name(stored.split("/")[-1]) if stored else None
+        layers.append(Layer(0, name, _tensors(variables, name), canonical))
+    return layers
+
+
+def _tensors(variables: h5py.Group, name: str) -> tuple[Tensor, ...]:
+    keys = sorted(variables, key=_natural)
+    if keys != [str(i) for i in range(len(keys))]:
+        raise ValueError(f"variables of layer {name} must be 0, 1, ... Received: {', '.join(keys)}")
+    axes = [len(getattr(child(variables, key), "shape", ())) for key in keys]
+    roles = {
+        (4, 1): ("kernel", "bias"), (4,): ("kernel",), (2, 1): ("kernel", "bias"), (1,): ("scale",),
+        (1, 1, 1): ("beta", "mean", "variance"), (1, 1, 1, 1): ("gamma", "beta", "mean", "variance"), (): (),
+    }.get(tuple(axes))  # fmt: skip
+    if roles is None:
+        raise ValueError(f"layer {name} must be a convolution, dense or a normalisation. Received: "
+                         f"tensors of {axes} axes")  # fmt: skip
+    layouts = [{4: "HWIO", 2: "IO"}.get(a, "C") for a in axes]
+    rows = zip(keys, roles, layouts, strict=True)
+    return tuple(tensor(variables, key, f"{name}/{role}", role, layout) for key, role, layout in rows)
+
+
+def _order(file: h5py.File, config: dict | None) -> list[str]:
+    """Names of the top-level layers in the order of the model; empty if not known."""
+    if config is None:
+        return strings(file.attrs, LAYER_NAMES)
+    layers = config.get("config", {}).get("layers", [])
+    return [str(layer["config"]["name"]) for layer in layers if "name" in layer.get("config", {})]
+
+
+def _in_order(layers: list[Layer], names: list[str]) -> list[Layer]:
+    """Layers with their places; in a model without stored names the class counters give them."""
+    places = {name: i for i, name in enumerate(names)}
+    placed = []
+    for layer in layers:
+        top = layer.name.split("/")[0]
+        if top not in places:
+            raise ValueError(f"layer {layer.name} must be in the order of the model. Received: {names}")
+        placed.append(Layer(places[top], layer.name, layer.tensors, layer.canonical))
+    known = {layer.name.split("/")[0] for layer in placed}
+    placed += [Layer(i, name) for name, i in places.items() if name not in known]
+    return sorted(placed, key=lambda layer: layer.index)
+
+
+def _natural(key: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(.*?)_?(\d*)", key)
+    return found[1], int(found[2] or 0)

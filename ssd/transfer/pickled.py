@@ -1,0 +1,140 @@
+"""The pickle inside a PyTorch file, read as data: nothing named in it is imported or called.
+
+A small machine for the opcodes that state dictionaries are made of (`pickletools` splits them).
+Names stay names (`Global`), a call of one of a few known builders stays a record (`Call`), and
+every other call is refused.
+"""
+
+import pickletools
+from dataclasses import dataclass
+from typing import BinaryIO
+
+# What state dictionaries of PyTorch 0.1 to 2.13 call.
+BUILDERS = frozenset(
+    "collections.OrderedDict torch._utils._rebuild_tensor torch._utils._rebuild_tensor_v2 "
+    "torch._utils._rebuild_parameter".split()
+)
+MAX_OPCODES = 2_000_000
+
+
+@dataclass(frozen=True)
+class Global:
+    """A name, module.attribute, which is not looked up."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that was stored, not made."""
+
+    name: str
+    arguments: tuple
+
+
+@dataclass(frozen=True)
+class Persistent:
+    """A reference to something outside the pickle: in PyTorch files, a storage."""
+
+    key: object
+
+
+def read_pickle(file: BinaryIO) -> object:
+    """The object of one pickle; the file then stands behind it.
+
+    Raises:
+        ValueError: it is damaged, or would run code.
+    """
+    machine = _Machine()
+    try:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+            if count > MAX_OPCODES:
+                raise ValueError(f"it has more than {MAX_OPCODES:,} steps")
+            if opcode.name == "STOP":
+                return machine.stack.pop()
+            machine.step(opcode.name, argument)
+    except (IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"a pickle must be whole. Received: {type(error).__name__} {error}") from None
+    raise ValueError("a pickle must end. Received: the end of the file")
+
+
+class _Mark:
+    """Where the items of a tuple, list or dictionary begin."""
+
+
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
+_VALUES = frozenset(
+    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING "
+    "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8".split()
+)
+
+
+class _Machine:
+    def __init__(self) -> None:
+        self.stack: list = []
+        self.memo: dict = {}
+
+    def step(self, name: str, argument: object) -> None:
+        stack = self.stack
+        if name in _VALUES:
+            stack.append(argument)
+        elif name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name in _EMPTY:
+            stack.append(_EMPTY[name]())
+        elif name in ("PROTO", "FRAME"):
+            pass
+        elif name == "MARK":
+            stack.append(_Mark)
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            count = int(name[-1])
+            stack[-count:] = [tuple(stack[-count:])]
+        elif name in ("TUPLE", "LIST", "DICT"):
+            items = self._pop_mark()
+            pairs = zip(items[::2], items[1::2], strict=True) if name == "DICT" else ()
+            stack.append({"TUPLE": tuple, "LIST": list, "DICT": lambda _: dict(pairs)}[name](items))
+        elif name in ("APPEND", "APPENDS"):
+            items = self._pop_mark() if name == "APPENDS" else [stack.pop()]
+            stack[-1].extend(items)
+        elif name in ("SETITEM", "SETITEMS"):
+            items = self._pop_mark() if name == "SETITEMS" else [stack.pop(-2), stack.pop()]
+            stack[-1].update(zip(items[::2], items[1::2], strict=True))
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            self.memo[argument] = stack[-1]
+        elif name == "MEMOIZE":
+            self.memo[len(self.memo)] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(self.memo[argument])
+        elif name == "POP":
+            stack.pop()
+        elif name == "GLOBAL":
+            stack.append(Global(str(argument).replace(" ", ".")))
+        elif name == "STACK_GLOBAL":
+            attribute, module = stack.pop(), stack.pop()
+            stack.append(Global(f"{module}.{attribute}"))
+        elif name == "BINPERSID":
+            stack.append(Persistent(stack.pop()))
+        elif name == "REDUCE":
+            arguments, called = stack.pop(), stack.pop()
+            stack.append(_call(called, arguments))
+        elif name == "BUILD":
+            # Attributes of a state dictionary (_metadata): of no use here.
+            stack.pop()
+        else:
+            raise ValueError(f"a weight file must hold data only. Received: pickle opcode {name}")
+
+    def _pop_mark(self) -> list:
+        at = len(self.stack) - 1 - self.stack[::-1].index(_Mark)
+        items = self.stack[at + 1 :]
+        del self.stack[at:]
+        return items
+
+
+def _call(called: object, arguments: tuple) -> object:
+    name = called.name if isinstance(called, Global) else repr(called)
+    if name not in BUILDERS:
+        raise ValueError(f"a weight file must hold data only. Received: a call of {name}")
+    if name == "collections.OrderedDict":
+        return dict(*arguments)
+    return Call(name, tuple(arguments))

@@ -1,0 +1,161 @@
+"""ssd transfer: weights of another file or network in, a model of this one out, with a ledger."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ssd.cli import fail, run, track
+
+if TYPE_CHECKING:
+    from ssd.transfer.plan import Options
+
+
+class Offset(click.ParamType):
+    """A whole number, or "auto"."""
+
+    name = "INTEGER|auto"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        if value == "auto" or isinstance(value, int):
+            return value
+        try:
+            return int(str(value))
+        except ValueError:
+            self.fail(f"must be a whole number or auto. Received: {value!r}", param, ctx)
+
+
+_OPTIONS = (
+    click.option(
+        "--by",
+        type=click.Choice(["name", "order"]),
+        multiple=True,
+        help="Pair layers by name (the default without --offset) or in order; repeatable, after --offset.",
+    ),
+    click.option(
+        "--offset",
+        type=Offset(),
+        help="File index - model index, or auto: the one with the longest run of fitting layers.",
+    ),
+    click.option("--from", "first", metavar="LAYER", help="First layer of the file to take: name or index."),
+    click.option("--to", "last", metavar="LAYER", help="Last layer of the file to take."),
+    click.option("--skip", multiple=True, metavar="PATTERN", help="Leave these layers out; repeatable."),
+    click.option(
+        "--source-classes",
+        metavar="CLASSES",
+        help="Classes of the file, where it does not tell: voc, coco, a,b or a text file.",
+    ),
+    click.option(
+        "--synonyms",
+        type=click.Path(exists=True, dir_okay=False),
+        help="Text file: names of one thing a line, commas between.",
+    ),
+    click.option(
+        "--new-classes",
+        type=click.Choice(["mean", "random", "zeros"]),
+        default="mean",
+        show_default=True,
+        help="How classes that the file does not know start: as the mean of its "
+        "classes, small and random, or zero.",
+    ),
+    click.option("--source-spec", help="Spec that the file was trained with, where it does not tell."),
+    click.option(
+        "--channel-order",
+        type=click.Choice(["RGB", "BGR"]),
+        help="Of the file's first convolution; found by itself unless told.",
+    ),
+    click.option(
+        "--written-by",
+        type=click.Choice(["theano", "tensorflow"]),
+        help="Backend that wrote an old Keras file; Theano turns kernels. Found by itself unless told.",
+    ),
+)
+
+
+def transfer_options(command: Callable) -> Callable:
+    """The flags that say which layer goes where, for every command that loads weights."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("file", metavar="FILE|NAME")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="New model: .weights.h5 or .keras (Keras 3), .h5 or .hdf5 (legacy Keras 2).",
+)
+@click.option("--spec", help="ssd300, ssd300_coco or ssd300_v1; the file's own unless told.")
+@click.option("--backbone", default="vgg16", show_default=True, help="vgg16 or inception_v3.")
+@click.option("--cut", help="Layer at which a network of keras.applications is cut, such as mixed2.")
+@click.option(
+    "--backbone-weights", metavar="FILE|NAME", help="Weights of the extractor, where FILE has none."
+)
+@click.option("--classes", help="voc, coco, a,b or a text file; those of the file unless told.")
+@click.option(
+    "--clip",
+    type=click.Choice(["none", "corners", "centres", "sides"]),
+    help="How anchors are clipped; as the file was trained unless told.",
+)
+@transfer_options
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of layers without weights."
+)
+@click.option("--dry-run", is_flag=True, help="Print the ledger and write nothing.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT.")
+def main(file: str, out: Path | None, dry_run: bool, overwrite: bool, **options: object) -> None:
+    """Put the pretrained weights of FILE into an SSD300, layer by layer.
+
+    FILE is a weight file of Keras, Caffe, Chainer, PyTorch or TensorFlow, or a name of `ssd models list`.
+    """
+    if not dry_run:
+        if out is None:
+            raise click.UsageError("give --out MODEL or --dry-run")
+        if not overwrite and (there := [p for p in (out, Path(f"{out}.ledger.json")) if p.exists()]):
+            fail(f"{there[0]} exists: give --overwrite, or choose another --out")
+    run(_transfer, file, None if dry_run else out, **options)
+
+
+def make_options(values: dict) -> "Options":
+    """Take the flags of `transfer_options` out of a command's values."""
+    from ssd.transfer.plan import Options
+
+    taken = {key: values.pop(key) for key in ("by", "offset", "first", "last", "skip", "source_classes")}
+    taken |= {key: values.pop(key) for key in ("synonyms", "new_classes", "source_spec", "channel_order")}
+    return Options(**taken, written_by=values.pop("written_by"))
+
+
+def _transfer(file: str, out: Path | None, **values: object) -> None:
+    from ssd.transfer.ledger import ledger_to_text
+    from ssd.transfer.target import choose_target, find_source
+
+    path, options = find_source(file, make_options(values), say=_say, track=track)
+    weights, seed = values.pop("backbone_weights"), values.pop("seed")
+    name = (out or path).name.split(".")[0]
+    card = choose_target(path, options, name, **values)
+
+    from ssd.transfer.load import build_transferred, find_backbone
+    from ssd.transfer.write import check_suffix, save_model
+
+    if out is not None:
+        check_suffix(out)
+    weights = find_backbone(card, weights, _say, track)
+    if out is not None and any(p.exists() and out.exists() and out.samefile(p) for p in (path, weights) if p):
+        raise ValueError(f"--out must not replace an input. Received: {out}")
+    model, ledger = build_transferred(card, path, options, weights, seed)
+    if out is None:
+        click.echo(ledger_to_text(ledger))
+        return
+    ledger = save_model(out, model, card, ledger)
+    click.echo(ledger_to_text(ledger))
+    click.echo(f"model -> {out}\nledger -> {out}.ledger.json")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+if __name__ == "__main__":
+    main()
