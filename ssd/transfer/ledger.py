@@ -90,7 +90,8 @@ def ledger_from_json(text: str) -> Ledger:
         values = json.loads(text)
         known = {f.name for f in fields(Ledger)}
         rows = [Row(**(row | {"how": tuple(row["how"])})) for row in values["rows"]]
-        return Ledger(**{k: v for k, v in values.items() if k in known} | {"rows": tuple(rows)})
+        values |= {"rows": tuple(rows), "remarks": tuple(values["remarks"])}
+        return Ledger(**{key: value for key, value in values.items() if key in known})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"a ledger must be valid JSON. Received: {error}") from None
 

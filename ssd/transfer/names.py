@@ -20,7 +20,8 @@ def head(source: str, kind: str) -> str:
 HEADS = tuple(head(source, kind) for source in (*SOURCES, "pool6") for kind in ("conf", "loc"))
 CANONICAL = frozenset((*VGG, "fc6", "fc7", "fc8", *EXTRAS, "conv4_3_norm", *HEADS, "conv4_0"))
 # Layers of a classifier behind fc7; a detector has no use for them.
-CLASSIFIER = ("fc8",)
+UNUSABLE = "classifier of numbers that are not finite"  # torchvision publishes one such VGG16
+CLASSIFIER = ("fc8", UNUSABLE)
 # Batch normalisation where SSD normalises by L2 (qfgaohao/pytorch-ssd): another network.
 FOREIGN = ("source_layer_add_ons.0",)
 

@@ -88,7 +88,7 @@ def find_pairs(
         _by_offset(wanted, slots, int(offset), state, leave=bool(by))
     for mode in by:
         _MODES[mode](_left(wanted, state), slots, state)
-    _sort_out(file, wanted, slots, state, ranged=offset is not None or bool(first or last), by=by)
+    _sort_out(file, wanted, slots, state, by_offset=offset is not None, cut_out=bool(first or last), by=by)
     state.pairs.sort(key=lambda pair: pair[1].index)
     return state
 
@@ -215,15 +215,21 @@ _MODES = {"name": _by_name, "order": _by_order}
 
 
 def _sort_out(
-    file: WeightFile, wanted: list[Layer], slots: list[Slot], state: Pairs, ranged: bool, by: tuple
+    file: WeightFile,
+    wanted: list[Layer],
+    slots: list[Slot],
+    state: Pairs,
+    by_offset: bool,
+    cut_out: bool,
+    by: tuple,
 ) -> None:
     """Name what was left over without being asked for."""
     taken = _taken(state)
-    if ranged and not by and taken:
+    if taken and ((by_offset and not by) or (cut_out and not by_offset)):
         places = [slot.index for slot in slots if slot.name in taken]
         for slot in slots:
             if not min(places) <= slot.index <= max(places):
-                state.unasked.setdefault(slot.name, "outside the range of --offset")
+                state.unasked.setdefault(slot.name, "outside the range that was asked for")
     left_out = {layer.canonical: state.skipped.get(layer.name) for layer in file.layers if layer.tensors}
     for slot in slots:
         if left_out.get(slot.canonical) and slot.name not in taken:

@@ -5,6 +5,7 @@
 """
 
 import zipfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ssd.transfer.chainer import is_npz, read_chainer
 from ssd.transfer.hdf5 import open_hdf5
 from ssd.transfer.keras3 import is_keras3, read_keras3, read_keras_archive
 from ssd.transfer.keras_hdf5 import is_keras_hdf5, read_keras_hdf5
-from ssd.transfer.names import FOREIGN
+from ssd.transfer.names import FOREIGN, UNUSABLE
 from ssd.transfer.pytorch import is_torch_zip, read_torch_stream, read_torch_zip
 from ssd.transfer.tf_checkpoint import MAGIC, find_index, read_tf_checkpoint
 from ssd.transfer.weightfile import WeightFile
@@ -53,6 +54,7 @@ def open_weights(path: str | Path) -> WeightFile:
                     "the file must be an SSD300 that normalises conv4_3 by L2. Received: batch "
                     f"normalisation, {layer.name} in {path}"
                 )
+        _set_aside(file)
         _orient(file)
     except BaseException:
         file.close()
@@ -153,6 +155,19 @@ def _open_stream(path: Path) -> WeightFile:
         raise
     found.close = file.close
     return found
+
+
+def _set_aside(file: WeightFile) -> None:
+    """A classifier without numbers: torchvision publishes the VGG16 that SSD started from like that."""
+    first = next((layer for layer in file.layers if layer.name == "classifier.0"), None)
+    bias = next((t for t in first.tensors if t.role == "bias"), None) if first else None
+    if bias is None or np.isfinite(bias.read()).any():
+        return
+    file.layers = tuple(
+        replace(layer, canonical=UNUSABLE) if layer.name.startswith("classifier.") else layer
+        for layer in file.layers
+    )
+    file.notes += ("the classifier of the file is NaN: only its convolutions are of use",)
 
 
 def _orient(file: WeightFile) -> None:

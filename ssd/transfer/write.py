@@ -18,8 +18,9 @@ from ssd.checkpoint import describe_file, save_checkpoint
 from ssd.model import L2Normalize
 from ssd.transfer.ledger import Ledger, ledger_to_json
 
-# The 66 names of weights_SSD300.hdf5; ours have the same places up to 51, and the rest no weights.
-_OLD_NAMES = {0: "input_1", 24: "zeropadding2d_1"}
+# The 66 names of weights_SSD300.hdf5 as the port to Keras 2 has them (cory8249/ssd_keras, ssd_v2.py);
+# ours have the same places up to 51, and the rest no weights.
+_OLD_NAMES = {0: "input_1", 24: "conv7_1z"}
 _SOURCES = ("conv4_3_norm", "fc7", "conv6_2", "conv7_2", "conv8_2", "pool6")
 _OLD_END = (
     "mbox_conf pool6_reshaped mbox_loc mbox_conf_logits".split()
