@@ -56,7 +56,21 @@ def cut_network(name: str, cut: str, image_size: int = 300) -> keras.Model:
     if cut not in names:
         pools = [n for n in names if n.startswith("mixed") or n.endswith("_pool")]
         raise ValueError(f"cut must be a layer of {name}, such as {', '.join(pools)}. Received: {cut!r}")
-    return keras.Model(whole.input, whole.get_layer(cut).output, name="extractor")
+    return Extractor(whole.input, whole.get_layer(cut).output, name="extractor")
+
+
+@keras.saving.register_keras_serializable("ssd")
+class Extractor(keras.Model):
+    """A cut network whose batch normalisation keeps its statistics, trained or frozen.
+
+    Batches of a detector are too small for statistics of their own, and Keras hands the training
+    mode of the whole model down to every layer in it, whatever that was called with.
+    """
+
+    def call(
+        self, inputs: keras.KerasTensor, training: bool | None = None, mask: object = None
+    ) -> keras.KerasTensor:
+        return super().call(inputs, training=False, mask=mask)
 
 
 def conv(x: keras.KerasTensor, channels: int, name: str, size: int = 3, **options: object):

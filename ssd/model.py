@@ -110,9 +110,7 @@ class SSDModel(keras.Model):
 
 def _bridge(image: keras.KerasTensor, backbone: str, cut: str) -> keras.KerasTensor:
     """The cut extractor and the bridge: (B, 300, 300, 3) -> conv4_1, (B, 38, 38, 512)."""
-    extractor = cut_network(backbone, cut, image.shape[1])
-    # Batch normalisation keeps its ImageNet statistics: batches of a detector are too small.
-    x = extractor(image, training=False)
+    x = cut_network(backbone, cut, image.shape[1])(image)
     size = x.shape[1] if len(x.shape) == 4 else 0
     if not 5 <= size <= 38:
         raise ValueError(

@@ -7,10 +7,10 @@ from fnmatch import fnmatchcase
 
 from ssd.backend import keras
 from ssd.model import BRIDGE
+from ssd.transfer.names import VGG
 
 WORDS = ("bridge", "extractor", "heads", "all")
 _RANGE = re.compile(r"(\d*):(\d*)")
-_VGG_LAYERS = tuple(f"conv{block}_" for block in range(1, 6))  # the extractor of SSD's own VGG16
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def choose_layers(model: keras.Model, words: str, new: set[str]) -> set[str]:
         ValueError: a word or pattern names no layer.
     """
     names = {i: layer.name for i, layer in enumerate(model.layers) if layer.weights}
-    bridge = new | (set(BRIDGE) if BRIDGE[0] in names.values() else set())
+    bridge = bridge_layers(model, new)
     chosen = set()
     for word in words.split("+"):
         found = {name for i, name in names.items() if _fits(i, name, word, bridge, set(names.values()))}
@@ -68,6 +68,12 @@ def choose_layers(model: keras.Model, words: str, new: set[str]) -> set[str]:
             )
         chosen |= found
     return chosen
+
+
+def bridge_layers(model: keras.Model, new: set[str]) -> set[str]:
+    """The bridging layers behind a cut extractor, and every layer whose weights are random."""
+    names = {layer.name for layer in model.layers}
+    return new | (set(BRIDGE) if BRIDGE[0] in names else set())
 
 
 def freeze_all_but(model: keras.Model, trainable: set[str]) -> tuple[int, int]:
@@ -147,7 +153,7 @@ def _fits(index: int, name: str, word: str, bridge: set[str], names: set[str]) -
     if word == "bridge":
         return name in bridge
     if word == "extractor":
-        return name == "extractor" if "extractor" in names else name.startswith(_VGG_LAYERS)
+        return name == "extractor" if "extractor" in names else name in VGG
     if word == "heads":
         return "_mbox_" in name
     return fnmatchcase(name, word)

@@ -18,7 +18,7 @@ from ssd.metrics.voc import evaluate_voc
 from ssd.records import Detections, Sample
 from ssd.run import RunFolder, Settings, restore
 from ssd.spec import SSDSpec
-from ssd.stages import Stage, choose_layers, freeze_all_but, list_layers, make_optimizer
+from ssd.stages import Stage, bridge_layers, choose_layers, freeze_all_but, list_layers, make_optimizer
 from ssd.start import start
 
 BACKBONE_FACTOR = 0.3  # of the learning rate, for pretrained layers trained beside random ones
@@ -55,6 +55,8 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         restore(arrays, model)
 
     epoch = 0
+    if len(plan) < len(settings.stages):
+        say("every layer has its weights: there is no bridge to train first")
     for number, (stage, trainable) in enumerate(plan, start=1):
         last = epoch + stage.epochs
         first, epoch = epoch, min(last, max(epoch, meta.get("epoch", 0)))
@@ -116,6 +118,8 @@ def plan_stages(
 ) -> list[tuple[Stage, set[str]]]:
     """Each stage with the names of the layers that it trains.
 
+    A stage `bridge` of a model in which every layer has its weights has nothing to do and is left out.
+
     Args:
         model: the detector.
         stages: in order.
@@ -125,6 +129,9 @@ def plan_stages(
         ValueError: a stage names no layer, or the first one would leave random layers frozen.
     """
     frozen = choose_layers(model, freeze, new) if freeze else set()
+    stages = tuple(stage for stage in stages if stage.layers != "bridge" or bridge_layers(model, new))
+    if not stages:
+        raise ValueError("a stage must train layers. Received: 'bridge' alone, and no layer is new")
     plan = [(stage, choose_layers(model, stage.layers, new) - frozen) for stage in stages]
     if empty := [stage.layers for stage, trained in plan if not trained]:
         raise ValueError(f"a stage must train layers. Received: {empty[0]!r} and --freeze {freeze!r}")

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssd.anchors import decode, encode, encode_targets, make_anchors, match
-from ssd.boxes import iou
-from ssd.spec import SPECS, FeatureMap, SSDSpec
+from ssd.boxes import iou, to_centres
+from ssd.spec import SPECS, FeatureMap, SSDSpec, get_spec
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
 
@@ -150,3 +150,23 @@ def test_targets_decode_to_the_boxes_they_came_from(rows):
     assert set(classes[positive] - 1) == set(labels)  # no box is left without an anchor
     overlap = iou(boxes, anchors)
     assert (overlap[:, ~positive] <= 0.5).all()
+
+
+def test_the_four_kinds_of_clipping():
+    # Published: ssd.pytorch's clamp of all four numbers moves 134 anchors by up to 0.245, torchvision's
+    # clamp of the sides 2 anchors by up to 0.230 (of ssd300 and ssd300_coco, in centre form).
+    def moved(name, clip):
+        plain, clipped = (to_centres(make_anchors(get_spec(name, kind))) for kind in ("none", clip))
+        change = np.abs(plain - clipped).max(1)
+        return int((change > 1e-6).sum()), round(float(change.max()), 3)
+
+    assert moved("ssd300", "centres") == (134, 0.245)
+    assert moved("ssd300_coco", "sides") == (2, 0.23)
+    corners = make_anchors(get_spec("ssd300", "corners"))
+    assert corners.min() == 0
+    assert corners.max() == 1
+    plain = make_anchors(get_spec("ssd300"))
+    assert np.array_equal(corners, plain.clip(0, 1))
+    assert plain.min() < 0
+    with pytest.raises(ValueError, match="clip must be one of none, corners, centres, sides"):
+        get_spec("ssd300", "all")

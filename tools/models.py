@@ -37,11 +37,13 @@ def list_models(as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("name")
+@click.argument("name", metavar="NAME|FILE")
 def show(name: str) -> None:
-    """Show all that is known of NAME, and whether it is here already."""
-    # A path of a weight file would be told apart here, before it is taken for a name.
-    run(_show_known, name)
+    """Show all that is known of NAME and whether it is here, or what FILE, a weight file, holds."""
+    if Path(name).exists() or Path(f"{name}.index").exists():
+        run(_show_file, Path(name))
+    else:
+        run(_show_known, name)
 
 
 @main.command()
@@ -86,6 +88,27 @@ def _show_known(name: str) -> None:
             values["cached"] = f"damaged: {error}"
     for key, value in values.items():
         click.echo(f"{key:<13}  {value}")
+
+
+def _show_file(path: Path) -> None:
+    from ssd.transfer.plan import Options, open_source
+
+    file, origin = open_source(path, Options())
+    with file:
+        click.echo(f"{path}: {file.format}, {file.size:,} parameters")
+        if origin is None:
+            click.echo("a backbone: no heads")
+        else:
+            spec = origin.spec or "scales unknown"
+            click.echo(f"a detector: {spec} ({origin.why}), {origin.outputs} outputs with background")
+        click.echo(f"first convolution: {file.channel_order}{', kernels turned' if file.flipped else ''}")
+        for note in file.notes:
+            click.echo(f"note: {note}")
+        for layer in file.layers:
+            shapes = "  ".join(f"{t.role} {'x'.join(map(str, t.shape))}" for t in layer.tensors)
+            known = f"  = {layer.canonical}" if layer.canonical not in (None, layer.name) else ""
+            place = f"{layer.index:>4}" if file.ordered else "   -"
+            click.echo(f"{place}  {layer.name}{known}  {shapes}".rstrip())
 
 
 def _fetch(name: str, source: Path | None, folder: Path | None, sha256: str | None) -> Path:

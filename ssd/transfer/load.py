@@ -11,7 +11,7 @@ from ssd.known import resolve
 from ssd.model import L2Normalize, build_model
 from ssd.spec import PREPROCESSING
 from ssd.transfer.ledger import Ledger
-from ssd.transfer.names import canonical_name
+from ssd.transfer.names import VGG, canonical_name
 from ssd.transfer.pairs import Slot
 from ssd.transfer.plan import (
     Options,
@@ -27,7 +27,6 @@ from ssd.transfer.weightfile import WeightFile
 
 # Names of ImageNet weights among the known files.
 IMAGENET = {"vgg16": "vgg16-imagenet", "inception_v3": "inception_v3-imagenet"}
-_VGG = tuple(f"conv{block}_" for block in range(1, 6))
 _ROLES = {"moving_mean": "mean", "moving_variance": "variance"}
 
 
@@ -198,9 +197,7 @@ def _plan_backbone(file: WeightFile, model: keras.Model, name: str) -> Plan:
     inside = [slot for slot in slots if "/" in slot.name]
     own = {layer.canonical for layer in file.layers if layer.tensors}
     slots = inside or [
-        slot
-        for slot in slots
-        if slot.name.startswith(_VGG) or (slot.name in ("fc6", "fc7") and slot.name in own)
+        slot for slot in slots if slot.name in VGG or (slot.name in ("fc6", "fc7") and slot.name in own)
     ]
     places = {slot.canonical for slot in slots}
     skip = tuple(layer.name for layer in file.layers if layer.tensors and layer.canonical not in places)
