@@ -36,6 +36,7 @@ _OPTIONS = (
     click.option(
         "--offset",
         type=Offset(),
+        metavar="INTEGER|auto",
         help="File index - model index, or auto: the one with the longest run of fitting layers.",
     ),
     click.option("--from", "first", metavar="LAYER", help="First layer of the file to take: name or index."),

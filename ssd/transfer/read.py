@@ -26,6 +26,7 @@ FORMATS = (
     "TensorFlow checkpoint"
 )
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_GZIP = b"\x1f\x8b"
 _TORCH_STREAM = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # the pickle of its magic number
 _MAX_MEMBERS = 20_000
 # Two orders of the same kernel differ by 0.15 in correlation, two kernels of chance by 0.03.
@@ -101,8 +102,8 @@ def _open(path: Path) -> WeightFile:
     data = np.memmap(path, np.uint8, "r") if start else np.zeros(0, np.uint8)
     if is_caffe(data):
         return read_caffe(data, path)
-    raise ValueError(f"a weight file must be one of: {FORMATS}. Received: {path}, which begins with "
-                     f"{start[:8].hex(' ')}")  # fmt: skip
+    what = "a packed archive: unpack it first" if start.startswith(_GZIP) else start[:8].hex(" ") or "nothing"
+    raise ValueError(f"a weight file must be one of: {FORMATS}. Received: {path}, which begins with {what}")
 
 
 def _open_hdf5(path: Path) -> WeightFile:
@@ -137,7 +138,10 @@ def _open_zip(path: Path) -> WeightFile:
         elif is_npz(archive):
             found = read_chainer(archive, path)
         else:
-            raise ValueError(f"a zip of weights must be PyTorch's, Keras' or NumPy's. Received: {path}")
+            raise ValueError(
+                f"a zip of weights must be PyTorch's, Keras' or NumPy's. Received: {path} with "
+                f"{', '.join(names[:3])}; unpack an archive first"
+            )
     except BaseException:
         archive.close()
         raise
