@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 ROOMS = (
     "boxes spec anchors images records draw card datasets.voc results metrics.voc augment media "
     "catalogue download known detector "
-    "transfer.weightfile transfer.names transfer.hdf5 transfer.keras_hdf5 transfer.keras3 transfer.caffe "
-    "transfer.chainer transfer.pickled transfer.pytorch transfer.tf_checkpoint transfer.read "
+    "transfer.weightfile transfer.names transfer.hdf5 transfer.keras_hdf5 transfer.keras3 transfer.protobuf "
+    "transfer.caffe transfer.chainer transfer.pickled transfer.pytorch transfer.tf_checkpoint transfer.read "
     "transfer.classes transfer.convert transfer.generation transfer.pairs transfer.ledger transfer.plan "
     "transfer.target "
     "| backend backbones model loss checkpoint transfer.load transfer.write stages run start batches export "

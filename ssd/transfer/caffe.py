@@ -5,13 +5,13 @@ src/caffe/blob.cpp. Layers of the present (V2), of 2014 (V1) and of 2013 (V0) ar
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ssd.transfer.names import canonical_name
+from ssd.transfer.protobuf import fields, varint
 from ssd.transfer.weightfile import Layer, Tensor, WeightFile, check_total, make_tensor
 
 _V1_TYPES = {4: "Convolution", 14: "InnerProduct", 39: "Deconvolution"}
@@ -32,9 +32,9 @@ class _Blob:
 def is_caffe(data: np.ndarray) -> bool:
     """Whether the bytes begin as a network that holds a layer."""
     try:
-        for number, wire, start, end in _fields(data, 0, len(data)):
+        for number, wire, start, end in fields(data, 0, len(data)):
             if number in (2, 100) and wire == 2:
-                next(_fields(data, start, end))
+                next(fields(data, start, end))
                 return True
     except (ValueError, StopIteration):
         pass
@@ -51,13 +51,16 @@ def read_caffe(data: np.ndarray, path: Path) -> WeightFile:
         ValueError: the message is damaged.
     """
     layers, version = [], set()
-    for number, wire, start, end in _fields(data, 0, len(data)):
-        if number not in (2, 100) or wire != 2:
-            continue
-        version.add("V1" if number == 2 else "V2")
-        layers.append(_layer(data, start, end, number == 2, len(layers)))
-        if len(layers) > _MAX_LAYERS:
-            raise ValueError(f"a network must have at most {_MAX_LAYERS} layers. Received: {path}")
+    try:
+        for number, wire, start, end in fields(data, 0, len(data)):
+            if number not in (2, 100) or wire != 2:
+                continue
+            version.add("V1" if number == 2 else "V2")
+            layers.append(_layer(data, start, end, number == 2, len(layers)))
+            if len(layers) > _MAX_LAYERS:
+                raise ValueError(f"a network must have at most {_MAX_LAYERS} layers")
+    except ValueError as error:
+        raise ValueError(f"a Caffe file must be whole. Received: {path} ({error})") from None
     check_total(layers, path)
     kind = f"Caffe ({' and '.join(sorted(version))} layers)"
     return WeightFile(path, kind, tuple(layers), flatten="CHW")
@@ -66,7 +69,7 @@ def read_caffe(data: np.ndarray, path: Path) -> WeightFile:
 def _layer(data: np.ndarray, start: int, end: int, v1: bool, index: int) -> Layer:
     name, kind, blobs = "", "", []
     if v1:
-        for number, wire, first, last in _fields(data, start, end):
+        for number, wire, first, last in fields(data, start, end):
             if number == 1 and wire == 2:  # a V0 layer inside
                 name, kind, inner = _v0(data, first, last)
                 blobs += inner
@@ -77,7 +80,7 @@ def _layer(data: np.ndarray, start: int, end: int, v1: bool, index: int) -> Laye
             elif number == 6:
                 blobs.append(_blob(data, first, last))
     else:
-        for number, _, first, last in _fields(data, start, end):
+        for number, _, first, last in fields(data, start, end):
             if number == 1:
                 name = _text(data, first, last)
             elif number == 2:
@@ -92,7 +95,7 @@ def _layer(data: np.ndarray, start: int, end: int, v1: bool, index: int) -> Laye
 
 def _v0(data: np.ndarray, start: int, end: int) -> tuple[str, str, list[_Blob]]:
     name, kind, blobs = "", "", []
-    for number, wire, first, last in _fields(data, start, end):
+    for number, wire, first, last in fields(data, start, end):
         if number == 1 and wire == 2:
             name = _text(data, first, last)
         elif number == 2 and wire == 2:
@@ -128,7 +131,7 @@ def _tensor(data: np.ndarray, blob: _Blob, i: int, layer: str, kind: str) -> Ten
 
 def _blob(data: np.ndarray, start: int, end: int) -> _Blob:
     old, shape, floats, doubles = {}, (), [], []
-    for number, wire, first, last in _fields(data, start, end):
+    for number, wire, first, last in fields(data, start, end):
         if number in (1, 2, 3, 4) and wire == 0:
             old[number] = first
         elif number == 7:
@@ -157,50 +160,16 @@ def _add(pieces: list[tuple[int, int]], start: int, end: int) -> None:
 
 def _shape(data: np.ndarray, start: int, end: int) -> tuple[int, ...]:
     dims = []
-    for number, wire, first, last in _fields(data, start, end):
+    for number, wire, first, last in fields(data, start, end):
         if number == 1 and wire == 0:
             dims.append(first)
         elif number == 1 and wire == 2:
             while first < last:
-                value, first = _varint(data, first, last)
+                value, first = varint(data, first, last)
                 dims.append(value)
     if len(dims) > 8:
         raise ValueError(f"a blob must have at most 8 axes. Received: {len(dims)}")
     return tuple(dims)
-
-
-def _fields(data: np.ndarray, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """(number, wire type, start, end) of each field of a message; of a varint its value as start."""
-    while at < end:
-        tag, at = _varint(data, at, end)
-        number, wire = tag >> 3, tag & 7
-        if wire == 0:
-            value, at = _varint(data, at, end)
-            yield number, wire, value, at
-            continue
-        if wire == 2:
-            length, at = _varint(data, at, end)
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
-        else:
-            raise ValueError(f"a Caffe file must be a protobuf message. Received: wire type {wire}")
-        if number == 0 or length > end - at:
-            raise ValueError(f"a Caffe file must be whole. Received: field {number} ends behind its message")
-        yield number, wire, at, at + length
-        at += length
-
-
-def _varint(data: np.ndarray, at: int, end: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= end:
-            raise ValueError("a Caffe file must be whole. Received: it ends inside a number")
-        byte = int(data[at])
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise ValueError("a Caffe file must be a protobuf message. Received: a number of over ten bytes")
 
 
 def _text(data: np.ndarray, start: int, end: int) -> str:

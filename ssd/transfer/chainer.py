@@ -4,13 +4,14 @@ Names: chainer/chainercv, links/model/ssd. No array of objects (a pickle) is eve
 """
 
 import math
+import tokenize
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from ssd.transfer.names import CANONICAL, EXTRAS, HEADS, VGG, canonical_name
-from ssd.transfer.weightfile import Layer, Tensor, WeightFile, check_total, make_tensor
+from ssd.transfer.weightfile import ZIP_DAMAGE, Layer, Tensor, WeightFile, check_total, make_tensor
 
 _ROLES = {"W": "kernel", "b": "bias", "scale": "scale", "gamma": "gamma", "beta": "beta",
           "avg_mean": "mean", "avg_var": "variance"}  # fmt: skip
@@ -61,7 +62,7 @@ def _tensor(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, role: st
                       (2, 0): np.lib.format.read_array_header_2_0}[version]  # fmt: skip
             shape, fortran, dtype = reader(member, max_header_size=_HEADER_BYTES)
             start = member.tell()
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
+    except (ValueError, MemoryError, SyntaxError, tokenize.TokenError, *ZIP_DAMAGE) as error:
         raise ValueError(f"array {name} must be whole. Received: {error}") from None
     if dtype.hasobject or math.prod(shape) * dtype.itemsize != info.file_size - start:
         raise ValueError(f"array {name} must hold as many floats as its header says. "
@@ -71,7 +72,7 @@ def _tensor(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, role: st
         try:
             with archive.open(info) as member:
                 data = member.read(info.file_size)[start:]
-        except (OSError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
+        except ZIP_DAMAGE as error:
             raise ValueError(f"array {name} must be readable. Received: {error}") from None
         return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 

@@ -1,5 +1,7 @@
 """HDF5 opened as data from a stranger: what reaches outside the file, or lies about sizes, is refused."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count, takewhile
 from pathlib import Path
 from typing import BinaryIO
@@ -27,6 +29,20 @@ def open_hdf5(file: Path | BinaryIO, path: Path) -> h5py.File:
         return h5py.File(file, "r")
     except OSError as error:
         raise ValueError(f"an HDF5 file must be whole. Received: {path} ({error})") from None
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Turn into ValueError what h5py raises, at any call, of a file whose inside is damaged."""
+    try:
+        yield
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError) as error:
+        raise ValueError(f"an HDF5 file must be whole. Received: {path} ({error})") from None
+
+
+def has(parent: h5py.Group, name: str) -> bool:
+    """Whether a group has a member of that name; links are not followed."""
+    return parent.get(name, getlink=True) is not None
 
 
 def child(parent: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
@@ -91,7 +107,7 @@ def dataset(parent: h5py.Group, path: str) -> h5py.Dataset:
         raise ValueError(f"HDF5 arrays must lie in the file itself. Received: {path!r}, stored elsewhere")
     if found.compression not in _FILTERS:
         raise ValueError(f"HDF5 compression must be gzip or lzf. Received: {path!r}, {found.compression}")
-    stored, size = found.id.get_storage_size(), found.size * found.dtype.itemsize
+    stored, size = found.id.get_storage_size(), (found.size or 0) * found.dtype.itemsize
     if found.shape is None or size > stored * (MAX_RATIO if found.compression else 1):
         raise ValueError(
             f"HDF5 arrays must be stored whole. Received: {path!r}, {size:,} bytes in {stored:,}"
@@ -109,7 +125,7 @@ def strings(attributes: h5py.AttributeManager, key: str) -> list[str]:
     keys = [key] if key in attributes else list(parts)
     values = []
     for part in keys:
-        if np.prod(attributes.get_id(part).shape, dtype=float) > MAX_NAMES:
+        if np.prod(attributes.get_id(part).shape or (), dtype=float) > MAX_NAMES:
             raise ValueError(f"HDF5 attribute {part!r} must hold at most {MAX_NAMES} names")
         values += [_text(v) for v in np.atleast_1d(attributes[part])]
     return values

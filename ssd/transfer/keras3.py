@@ -15,21 +15,23 @@ from typing import BinaryIO
 
 import h5py
 
-from ssd.transfer.hdf5 import child, group, open_hdf5, strings, tensor, text
+from ssd.card import card_from_json
+from ssd.transfer.hdf5 import child, group, has, open_hdf5, strings, tensor, text, whole
 from ssd.transfer.keras_hdf5 import is_inception, name_by_shape
 from ssd.transfer.names import canonical_name
-from ssd.transfer.weightfile import MAX_BYTES, Layer, Tensor, WeightFile, check_total
+from ssd.transfer.weightfile import MAX_BYTES, ZIP_DAMAGE, Layer, Tensor, WeightFile, check_total
 
 WEIGHTS_MEMBER = "model.weights.h5"
 LAYER_NAMES = "ssd_layer_names"  # attribute of this project's files: the order of the layers
 CARD = "ssd_card"
 LEDGER = "ssd_ledger"  # array of bytes
 _MAX_CONFIG = 32 << 20
+_MAX_RATIO = 100  # of weights to what they are packed into; random numbers shrink by a tenth
 
 
 def is_keras3(file: h5py.File) -> bool:
     """Whether this reader knows the file."""
-    return "layers" in file
+    return has(file, "layers")
 
 
 def read_keras3(file: h5py.File, path: Path, config: dict | None = None) -> WeightFile:
@@ -41,7 +43,7 @@ def read_keras3(file: h5py.File, path: Path, config: dict | None = None) -> Weig
     Raises:
         ValueError: the file is damaged.
     """
-    layers, names = _read_group(group(file, "layers"), ""), _order(file, config)
+    layers, names = _read_group(group(file, "layers"), "", set()), _order(file, config)
     if names:
         layers = _in_order(layers, names)
     else:
@@ -49,10 +51,9 @@ def read_keras3(file: h5py.File, path: Path, config: dict | None = None) -> Weig
     layers = name_by_shape(layers)
     check_total(layers, path)
     stored = text(file.attrs, CARD)
-    try:
-        card = json.loads(stored) if stored else None
-    except ValueError as error:
-        raise ValueError(f"a card must be JSON. Received: {path} ({error})") from None
+    if stored:
+        card_from_json(stored, str(path))
+    card = json.loads(stored) if stored else None
     order = (card or {}).get("preprocessing", {}).get("channel_order")
     order = order or ("RGB" if is_inception(layers) else "BGR")
     return WeightFile(path, "Keras 3 weights", tuple(layers), bool(names), channel_order=order, card=card)
@@ -64,18 +65,23 @@ def read_keras_archive(archive: zipfile.ZipFile, path: Path) -> WeightFile:
     Raises:
         ValueError: it is damaged, holds no HDF5 weights, or more than a model can hold.
     """
-    config = json.loads(read_member(archive, "config.json", _MAX_CONFIG, path))
+    try:
+        config = json.loads(read_member(archive, "config.json", _MAX_CONFIG, path))
+    except RecursionError:
+        raise ValueError(f"config.json must be that of a Keras model. Received: {path}") from None
     if WEIGHTS_MEMBER not in archive.namelist():
         raise ValueError(f"a Keras archive must hold {WEIGHTS_MEMBER}. Received: {archive.namelist()}")
     spool = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the file is
-    unpack(archive, WEIGHTS_MEMBER, spool, path)
+    inner = None
     try:
+        unpack(archive, WEIGHTS_MEMBER, spool, path)
         inner = open_hdf5(spool, path)
-        found = read_keras3(inner, path, config)
+        with whole(path):
+            found = read_keras3(inner, path, config)
     except BaseException:
-        spool.close()
+        _close(inner, spool)
         raise
-    found.format, found.close = "Keras 3 archive", spool.close
+    found.format, found.close = "Keras 3 archive", lambda: _close(inner, spool)
     return found
 
 
@@ -86,32 +92,43 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> 
             raise ValueError(f"{name} must have at most {limit:,} bytes. Received: {path}")
         with archive.open(name) as member:
             return member.read(limit)
-    except (KeyError, zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+    except ZIP_DAMAGE as error:
         raise ValueError(f"archive {path} must hold {name} whole. Received: {error}") from None
 
 
 def unpack(archive: zipfile.ZipFile, name: str, out: BinaryIO, path: Path) -> None:
     """Copy a large member of an archive to `out`. Raises ValueError as `read_member` does."""
-    if archive.getinfo(name).file_size > MAX_BYTES:
-        raise ValueError(f"{name} must have at most {MAX_BYTES:,} bytes. Received: {path}")
+    info = archive.getinfo(name)
+    if info.file_size > min(MAX_BYTES, info.compress_size * _MAX_RATIO):
+        raise ValueError(f"{name} must have at most {MAX_BYTES:,} bytes, and {_MAX_RATIO} for each that is "
+                         f"stored. Received: {path} with {info.file_size:,} in {info.compress_size:,}")  # fmt: skip
     try:
         with archive.open(name) as member:
             shutil.copyfileobj(member, out, 1 << 20)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except ZIP_DAMAGE as error:
         raise ValueError(f"archive {path} must hold {name} whole. Received: {error}") from None
     out.seek(0)
 
 
-def _read_group(parent: h5py.Group, prefix: str) -> list[Layer]:
+def _close(inner: h5py.File | None, spool: BinaryIO) -> None:
+    if inner is not None:
+        inner.close()
+    spool.close()
+
+
+def _read_group(parent: h5py.Group, prefix: str, seen: set) -> list[Layer]:
     """The layers of a `layers` group; those of nested models in their place."""
+    if parent in seen:  # HDF5 can link a group into itself
+        raise ValueError(f"groups of layers must form a tree. Received: {parent.name} twice")
+    seen.add(parent)
     layers = []
     for key in sorted(parent, key=_natural):
         member = group(parent, key)
-        variables = group(member, "vars") if "vars" in member else None
+        variables = group(member, "vars") if has(member, "vars") else None
         stored = text(variables.attrs, "name") if variables is not None else None
         name = f"{prefix}{stored or key}"
-        if "layers" in member and len(member["layers"]):
-            layers += _read_group(group(member, "layers"), f"{name}/")
+        if has(member, "layers") and len(group(member, "layers")):
+            layers += _read_group(group(member, "layers"), f"{name}/", seen)
             continue
         if variables is None:
             raise ValueError(f"layer {name} must have a group 'vars'. Received: none")
@@ -142,8 +159,11 @@ def _order(file: h5py.File, config: dict | None) -> list[str]:
     """Names of the top-level layers in the order of the model; empty if not known."""
     if config is None:
         return strings(file.attrs, LAYER_NAMES)
-    layers = config.get("config", {}).get("layers", [])
-    return [str(layer["config"]["name"]) for layer in layers if "name" in layer.get("config", {})]
+    try:
+        layers = config.get("config", {}).get("layers", [])
+        return [str(layer["config"]["name"]) for layer in layers if "name" in layer.get("config", {})]
+    except (AttributeError, TypeError):
+        raise ValueError("config.json must be that of a Keras model. Received: other JSON") from None
 
 
 def _in_order(layers: list[Layer], names: list[str]) -> list[Layer]:

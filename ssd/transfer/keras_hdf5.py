@@ -6,13 +6,15 @@ Layouts: keras-team/keras 0.3.3 models.py, 1.2.2 engine/topology.py, 2.2.4 engin
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import h5py
+import numpy as np
 
-from ssd.transfer.hdf5 import child, group, strings, tensor, text
+from ssd.transfer.hdf5 import child, group, has, strings, tensor, text
 from ssd.transfer.names import VGG, canonical_name
-from ssd.transfer.weightfile import Layer, Tensor, WeightFile, check_total
+from ssd.transfer.weightfile import MAX_TENSORS, Layer, Tensor, WeightFile, check_total
 
 # The last word of a weight's name -> its role. Keras 1 keeps a variance in running_std.
 _ROLES = {
@@ -25,9 +27,8 @@ _WEIGHT = re.compile(rf"(?:(.*)[/_])?({'|'.join(_ROLES)})(?:_\d+)?(?::\d+)?")
 
 def is_keras_hdf5(file: h5py.File) -> bool:
     """Whether this reader knows the file."""
-    root = file.get("model_weights", file)
-    keys = {"nb_layers", "layer_names", "layer_names0"}
-    return isinstance(root, h5py.Group) and bool(keys & set(root.attrs))
+    root = group(file, "model_weights") if has(file, "model_weights") else file
+    return bool({"nb_layers", "layer_names", "layer_names0"} & set(root.attrs))
 
 
 def read_keras_hdf5(file: h5py.File, path: Path) -> WeightFile:
@@ -36,14 +37,22 @@ def read_keras_hdf5(file: h5py.File, path: Path) -> WeightFile:
     Raises:
         ValueError: the file is damaged, or holds what no layer of Keras holds.
     """
-    root = group(file, "model_weights") if "model_weights" in file else file
+    root = group(file, "model_weights") if has(file, "model_weights") else file
     if "nb_layers" in root.attrs:
         return _read_keras0(root, path)
     version = text(root.attrs, "keras_version") or text(file.attrs, "keras_version") or "1"
     backend = text(root.attrs, "backend") or text(file.attrs, "backend")
     names = strings(root.attrs, "layer_names")
+    if len(set(names)) != len(names):
+        raise ValueError(
+            f"layer names must be unique. Received: {Counter(names).most_common(1)[0][0]} twice in {path}"
+        )
     members = [(name, group(root, name)) for name in names]
-    weights = [strings(member.attrs, "weight_names") for _, member in members]
+    weights = []
+    for _, member in members:
+        weights.append(strings(member.attrs, "weight_names"))
+        if sum(map(len, weights)) > MAX_TENSORS:
+            raise ValueError(f"a weight file must hold at most {MAX_TENSORS:,} tensors. Received: {path}")
     flat = [weight for some in weights for weight in some]
     keras1 = any(re.search(r"_[Wb](_\d+)?(:\d+)?$", weight) for weight in flat)
     ordering = _ordering(members, weights, _config_orderings(file, path)) if keras1 else "tf"
@@ -164,14 +173,14 @@ def _flipped(backend: str | None, weights: list[str], keras1: bool) -> bool | No
 
 def _read_keras0(root: h5py.Group, path: Path) -> WeightFile:
     """Keras 0.x: `layer_k/param_p`, no names. Theano was its default, th the default order."""
-    count = int(root.attrs["nb_layers"])
+    count = _count(root, "nb_layers")
     if not 0 < count <= 10_000:
         raise ValueError(f"nb_layers must be 1 to 10,000. Received: {count} in {path}")
     layers, orders = [], set()
     for index in range(count):
         name = f"layer_{index}"
         member, tensors = group(root, name), []
-        for p in range(int(member.attrs.get("nb_params", 0))):
+        for p in range(_count(member, "nb_params")):
             shape = getattr(child(member, f"param_{p}"), "shape", ())
             if len(shape) == 4:
                 orders.add("HWIO" if shape[0] == shape[1] < 8 else "OIHW")
@@ -185,6 +194,13 @@ def _read_keras0(root: h5py.Group, path: Path) -> WeightFile:
     check_total(layers, path)
     flatten = "HWC" if "HWIO" in orders else "CHW"
     return WeightFile(path, "Keras 0 HDF5", tuple(layers), flipped=True, flatten=flatten)
+
+
+def _count(member: h5py.Group, key: str) -> int:
+    value = member.attrs.get(key, 0)
+    if not isinstance(value, (int, np.integer)):
+        raise ValueError(f"{key} must be a whole number. Received: {value!r} in {member.name}")
+    return int(value)
 
 
 def _is_vgg(weighted: list[Layer]) -> bool:

@@ -6,6 +6,7 @@ every other call is refused.
 """
 
 import pickletools
+import warnings
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -39,13 +40,21 @@ class Persistent:
     key: object
 
 
-def read_pickle(file: BinaryIO) -> object:
+def read_pickle(file: BinaryIO, references: list | None = None) -> object:
     """The object of one pickle; the file then stands behind it.
 
+    Args:
+        file: where a pickle begins.
+        references: every `Persistent` is added to it.
     Raises:
         ValueError: it is damaged, or would run code.
     """
-    machine = _Machine()
+    with warnings.catch_warnings():  # of odd escapes in a text
+        warnings.simplefilter("ignore")
+        return _run(file, _Machine([] if references is None else references))
+
+
+def _run(file: BinaryIO, machine: "_Machine") -> object:
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if count > MAX_OPCODES:
@@ -53,13 +62,9 @@ def read_pickle(file: BinaryIO) -> object:
             if opcode.name == "STOP":
                 return machine.stack.pop()
             machine.step(opcode.name, argument)
-    except (IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise ValueError(f"a pickle must be whole. Received: {type(error).__name__} {error}") from None
     raise ValueError("a pickle must end. Received: the end of the file")
-
-
-class _Mark:
-    """Where the items of a tuple, list or dictionary begin."""
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -71,9 +76,12 @@ _VALUES = frozenset(
 
 
 class _Machine:
-    def __init__(self) -> None:
+    def __init__(self, references: list) -> None:
         self.stack: list = []
+        self.marks: list[int] = []  # where the items of tuples, lists and dictionaries begin
         self.memo: dict = {}
+        self.references = references
+        self.copied = 0
 
     def step(self, name: str, argument: object) -> None:
         stack = self.stack
@@ -86,20 +94,19 @@ class _Machine:
         elif name in ("PROTO", "FRAME"):
             pass
         elif name == "MARK":
-            stack.append(_Mark)
+            self.marks.append(len(stack))
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             count = int(name[-1])
             stack[-count:] = [tuple(stack[-count:])]
         elif name in ("TUPLE", "LIST", "DICT"):
             items = self._pop_mark()
-            pairs = zip(items[::2], items[1::2], strict=True) if name == "DICT" else ()
-            stack.append({"TUPLE": tuple, "LIST": list, "DICT": lambda _: dict(pairs)}[name](items))
+            stack.append({"TUPLE": tuple, "LIST": list, "DICT": _pairs}[name](items))
         elif name in ("APPEND", "APPENDS"):
             items = self._pop_mark() if name == "APPENDS" else [stack.pop()]
             stack[-1].extend(items)
         elif name in ("SETITEM", "SETITEMS"):
             items = self._pop_mark() if name == "SETITEMS" else [stack.pop(-2), stack.pop()]
-            stack[-1].update(zip(items[::2], items[1::2], strict=True))
+            stack[-1].update(_pairs(items))
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
             self.memo[argument] = stack[-1]
         elif name == "MEMOIZE":
@@ -115,26 +122,40 @@ class _Machine:
             stack.append(Global(f"{module}.{attribute}"))
         elif name == "BINPERSID":
             stack.append(Persistent(stack.pop()))
+            self.references.append(stack[-1])
         elif name == "REDUCE":
             arguments, called = stack.pop(), stack.pop()
-            stack.append(_call(called, arguments))
+            stack.append(self._call(called, arguments))
         elif name == "BUILD":
             # Attributes of a state dictionary (_metadata): of no use here.
             stack.pop()
+        elif name in ("NEWOBJ", "NEWOBJ_EX", "OBJ", "INST"):
+            known = next((part.name for part in stack[-3:] if isinstance(part, Global)), argument)
+            raise ValueError(f"a weight file must hold data only. Received: an object of {known}")
         else:
             raise ValueError(f"a weight file must hold data only. Received: pickle opcode {name}")
 
     def _pop_mark(self) -> list:
-        at = len(self.stack) - 1 - self.stack[::-1].index(_Mark)
-        items = self.stack[at + 1 :]
+        at = self.marks.pop()
+        items = self.stack[at:]
         del self.stack[at:]
         return items
 
+    def _call(self, called: object, arguments: tuple) -> object:
+        name = called.name if isinstance(called, Global) else type(called).__name__
+        if name not in BUILDERS:
+            raise ValueError(f"a weight file must hold data only. Received: a call of {name}")
+        if name != "collections.OrderedDict":
+            return Call(name, tuple(arguments))
+        rows = arguments[0] if arguments else ()
+        self.copied += len(rows)
+        if self.copied > MAX_OPCODES:  # one long list, copied again and again
+            raise ValueError(f"it has more than {MAX_OPCODES:,} items")
+        return _pairs([item for key, value in rows for item in (key, value)])
 
-def _call(called: object, arguments: tuple) -> object:
-    name = called.name if isinstance(called, Global) else repr(called)
-    if name not in BUILDERS:
-        raise ValueError(f"a weight file must hold data only. Received: a call of {name}")
-    if name == "collections.OrderedDict":
-        return dict(*arguments)
-    return Call(name, tuple(arguments))
+
+def _pairs(items: list) -> dict:
+    """A dictionary of keys and values in turn; to hash nested tuples as keys could take for ever."""
+    if odd := [key for key in items[::2] if not isinstance(key, (str, bytes, int, float))]:
+        raise ValueError(f"keys must be texts or numbers. Received: {type(odd[0]).__name__}")
+    return dict(zip(items[::2], items[1::2], strict=True))

@@ -14,8 +14,8 @@ from typing import BinaryIO
 import numpy as np
 
 from ssd.transfer.names import canonical_name
-from ssd.transfer.pickled import Call, Global, Persistent, read_pickle
-from ssd.transfer.weightfile import Layer, Tensor, WeightFile, check_total, make_tensor
+from ssd.transfer.pickled import Call, read_pickle
+from ssd.transfer.weightfile import ZIP_DAMAGE, Layer, Tensor, WeightFile, check_total, make_tensor
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the old stream
 _TYPES = {"Float": "<f4", "Half": "<f2", "Double": "<f8", "BFloat16": "bfloat16", "Long": "<i8", "Int": "<i4",
@@ -49,24 +49,26 @@ def read_torch_zip(archive: zipfile.ZipFile, path: Path) -> WeightFile:
     """
     pickled = next(n for n in archive.namelist() if n.count("/") == 1 and n.endswith("/data.pkl"))
     root = pickled.removesuffix("data.pkl")
-    if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
-        raise ValueError(f"a PyTorch file must be little-endian. Received: {path}")
     if archive.getinfo(pickled).file_size > _MAX_PICKLE:
         raise ValueError(f"data.pkl must have at most {_MAX_PICKLE:,} bytes. Received: {path}")
     try:
+        if f"{root}byteorder" in archive.namelist():
+            with archive.open(f"{root}byteorder") as member:
+                if member.read(9) != b"little":
+                    raise ValueError(f"a PyTorch file must be little-endian. Received: {path}")
         with archive.open(pickled) as member:
             stored = _state(read_pickle(member), path)
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except ZIP_DAMAGE as error:
         raise ValueError(f"a PyTorch file must be whole. Received: {path} ({error})") from None
 
     def data(name: str, own: _Stored) -> bytes:
         try:
             info = archive.getinfo(f"{root}data/{own.key}")
-            if info.file_size > own.count * _width(own):
+            if info.file_size > own.count * _width(own.dtype):
                 raise ValueError("more bytes than numbers")
             with archive.open(info) as member:
                 return member.read(info.file_size)
-        except (KeyError, OSError, EOFError, ValueError, zipfile.BadZipFile, RuntimeError) as error:
+        except (ValueError, *ZIP_DAMAGE) as error:
             raise ValueError(f"tensor {name} must be whole. Received: {error}") from None
 
     for name, own in stored.items():
@@ -86,12 +88,16 @@ def read_torch_stream(file: BinaryIO, path: Path) -> WeightFile:
         raise ValueError(f"a PyTorch file must begin with its number. Received: {path}")
     if read_pickle(file) != 1001:
         raise ValueError(f"a PyTorch stream must have version 1001. Received: {path}")
-    if not read_pickle(file).get("little_endian", False):
+    system, references = read_pickle(file), []
+    if not isinstance(system, dict) or not system.get("little_endian", False):
         raise ValueError(f"a PyTorch file must be little-endian. Received: {path}")
-    stored = _state(read_pickle(file), path)
+    stored = _state(read_pickle(file, references), path)
     keys = read_pickle(file)
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ValueError(f"a PyTorch stream must name its storages. Received: {path}")
     places, end = {}, path.stat().st_size
-    widths = {own.key: _width(own) for own in stored.values()}
+    # Storages of what an optimiser keeps lie between those of the weights.
+    widths = {key: _width(dtype) for dtype, key, _ in map(_storage, references)}
     for key in keys:
         count = int.from_bytes(file.read(8), "little")
         start = file.tell()
@@ -123,7 +129,7 @@ def _state(root: object, path: Path) -> dict[str, _Stored]:
     stored = {}
     for name, value in root.items():
         if isinstance(value, Call) and value.name.endswith("_rebuild_parameter"):
-            value = value.arguments[0]
+            value = value.arguments[0] if value.arguments else None
         if isinstance(value, Call):
             stored[str(name)] = _tensor_of(str(name), value)
     if not stored:
@@ -134,25 +140,33 @@ def _state(root: object, path: Path) -> dict[str, _Stored]:
 def _tensor_of(name: str, call: Call) -> _Stored:
     try:
         storage, offset, shape, strides = call.arguments[:4]
-        word, kind, key, _, count = storage.key[:5]
-        if not isinstance(storage, Persistent) or word != "storage" or not isinstance(kind, Global):
-            raise ValueError("no storage")
-        dtype = _TYPES[kind.name.split(".")[-1].removesuffix("Storage")]
-        numbers = [int(n) for n in (offset, count, *shape, *strides)]
-        if min(numbers) < 0 or len(shape) != len(strides):
+        dtype, key, count = _storage(storage)
+        numbers = [offset, count, *shape, *strides]
+        if not all(isinstance(n, int) and n >= 0 for n in numbers) or len(shape) != len(strides):
             raise ValueError("no shape")
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise ValueError(f"tensor {name} must be a plain tensor. Received: {error!r}") from None
-    return _Stored(dtype, str(key), int(count), int(offset), tuple(shape), tuple(strides))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"tensor {name} must be a plain tensor. Received: {error}") from None
+    return _Stored(dtype, key, count, offset, tuple(shape), tuple(strides))
 
 
-def _width(own: _Stored) -> int:
-    return 2 if own.dtype == "bfloat16" else np.dtype(own.dtype).itemsize
+def _storage(reference: object) -> tuple[str, str, int]:
+    """Type, key and count of numbers of a storage."""
+    try:
+        word, kind, key, _, count = reference.key[:5]
+        if word != "storage":
+            raise ValueError("no storage")
+        return _TYPES[kind.name.split(".")[-1].removesuffix("Storage")], str(key), int(count)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"a storage must have a known type and a key. Received: {error!r}") from None
+
+
+def _width(dtype: str) -> int:
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
 def _check_storage(name: str, own: _Stored, size: int) -> None:
     last = own.offset + sum((n - 1) * s for n, s in zip(own.shape, own.strides, strict=True))
-    if size != own.count * _width(own) or (math.prod(own.shape) and last >= own.count):
+    if size != own.count * _width(own.dtype) or (math.prod(own.shape) and last >= own.count):
         raise ValueError(f"tensor {name} must lie in its storage. Received: shape {own.shape}, storage of "
                          f"{size:,} bytes for {own.count:,} numbers")  # fmt: skip
 

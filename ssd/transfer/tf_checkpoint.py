@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd.transfer.names import canonical_name
+from ssd.transfer.protobuf import fields, varint
 from ssd.transfer.weightfile import Layer, Tensor, WeightFile, check_total, make_tensor
 
 MAGIC = bytes.fromhex("57fb808b247547db")  # the end of a table
@@ -87,14 +88,14 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise ValueError("it does not end as a table does")
     at = len(data) - 48
     for _ in range(2):  # the handle of the meta index; that of the index follows
-        _, at = _varint(data, at)
+        _, at = varint(data, at, len(data))
     for _, handle in _block(data, *_handle(data, at)):
         yield from _block(data, *_handle(handle, 0))
 
 
 def _handle(data: bytes, at: int) -> tuple[int, int]:
-    start, at = _varint(data, at)
-    return start, _varint(data, at)[0]
+    start, at = varint(data, at, len(data))
+    return start, varint(data, at, len(data))[0]
 
 
 def _block(data: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
@@ -109,9 +110,9 @@ def _block(data: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     if end < 0:
         raise ValueError("a block is too short")
     while at < end:
-        shared, at = _varint(block, at)
-        rest, at = _varint(block, at)
-        length, at = _varint(block, at)
+        shared, at = varint(block, at, end)
+        rest, at = varint(block, at, end)
+        length, at = varint(block, at, end)
         if shared > len(key) or at + rest + length > end:
             raise ValueError("an entry ends behind its block")
         key = key[:shared] + block[at : at + rest]
@@ -121,46 +122,21 @@ def _block(data: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _numbers(message: bytes) -> dict:
-    """The fields of a small protobuf message: varints by number, and the `shape` of field 2."""
-    fields: dict = {}
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        number, wire = tag >> 3, tag & 7
+    """Varints of a small message by number, and the `shape` of field 2."""
+    values: dict = {}
+    for number, wire, start, end in fields(message, 0, len(message)):
         if wire == 0:
-            fields[number], at = _varint(message, at)
-        elif wire == 2:
-            length, at = _varint(message, at)
-            if at + length > len(message):
-                raise ValueError("a field ends behind its message")
-            if number == 2:
-                fields["shape"] = _shape(message[at : at + length])
-            at += length
-        elif wire in (1, 5):
-            at += 8 if wire == 1 else 4
-        else:
-            raise ValueError(f"wire type {wire}")
-    return fields
+            values[number] = start
+        elif number == 2 and wire == 2:
+            values["shape"] = _shape(message[start:end])
+    return values
 
 
 def _shape(message: bytes) -> tuple[int, ...]:
     """TensorShapeProto: repeated field 2 {size 1}; an axis of 0 leaves its size out."""
-    dims, at = [], 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        length, at = _varint(message, at)
-        if tag >> 3 == 2:
-            dims.append(_numbers(message[at : at + length]).get(1, 0))
-        at += length
-    return tuple(dims)
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise ValueError("a number of over ten bytes")
+    rows = fields(message, 0, len(message))
+    return tuple(
+        _numbers(message[start:end]).get(1, 0)
+        for number, wire, start, end in rows
+        if (number, wire) == (2, 2)
+    )

@@ -3,7 +3,10 @@
 Nothing is read but names and shapes until `Tensor.read` is called; sizes are checked before.
 """
 
+import lzma
 import math
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +19,8 @@ ROLES = ("kernel", "bias", "scale", "gamma", "beta", "mean", "variance")
 LAYOUTS = ("HWIO", "OIHW", "IO", "OI", "C")
 MAX_BYTES = 4 << 30  # of all tensors of a file; SSD300 has 0.14
 MAX_TENSORS = 10_000
+# What `zipfile` raises of a member that is damaged, packed in an unknown way or locked.
+ZIP_DAMAGE = (KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 _FLOATS = ("float16", "float32", "float64")
 
 
@@ -155,3 +160,7 @@ def check_total(layers: list[Layer], path: Path) -> None:
         if layer.tensors and layer.name in seen:
             raise ValueError(f"layer names must be unique. Received: {layer.name} twice in {path}")
         seen.add(layer.name)
+        roles = [tensor.role for tensor in layer.tensors]
+        if len(set(roles)) != len(roles):
+            raise ValueError(f"a layer must have one tensor of a kind. Received: {layer.name} with "
+                             f"{', '.join(tensor.name for tensor in layer.tensors)} in {path}")  # fmt: skip
