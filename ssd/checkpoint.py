@@ -1,5 +1,6 @@
 """Keras weights on disk: one `.weights.h5` file that carries its card, written beside and renamed."""
 
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -8,8 +9,8 @@ import numpy as np
 from ssd.backend import keras
 from ssd.card import ModelCard, card_from_json, card_to_json
 from ssd.model import build_model
-from ssd.transfer.keras3 import CARD, LAYER_NAMES, LEDGER
 from ssd.transfer.ledger import Ledger, ledger_from_json, ledger_to_json
+from ssd.transfer.weightfile import CARD, LAYER_NAMES, LEDGER
 
 SUFFIX = ".weights.h5"
 
@@ -31,10 +32,13 @@ def save_checkpoint(
     if not path.name.endswith(SUFFIX):
         raise ValueError(f"a checkpoint must end in {SUFFIX}. Received: {path}")
     beside = path.with_name(f".part-{path.name}")
-    model.save_weights(beside)
-    with h5py.File(beside, "a") as file:
-        describe_file(file, model, card, ledger)
-    beside.replace(path)
+    try:
+        model.save_weights(beside)
+        with h5py.File(beside, "a") as file:
+            describe_file(file, model, card, ledger)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def describe_file(file: h5py.File, model: keras.Model, card: ModelCard, ledger: Ledger | None) -> None:
@@ -46,16 +50,19 @@ def describe_file(file: h5py.File, model: keras.Model, card: ModelCard, ledger: 
 
 
 def read_ledger(path: str | Path) -> Ledger | None:
-    """The ledger inside a checkpoint, None if its weights were not transferred.
+    """The ledger inside a model file, None if there is none: its weights were trained, or are a stranger's.
 
     Raises:
-        ValueError: the file is no HDF5, or its ledger is damaged.
+        ValueError: the ledger is damaged.
     """
-    try:
+    stored = None
+    if h5py.is_hdf5(path):
         with h5py.File(path, "r") as file:
             stored = file[LEDGER][...].tobytes() if LEDGER in file else None
-    except (OSError, KeyError) as error:
-        raise ValueError(f"a checkpoint must be HDF5. Received: {path} ({error})") from None
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            name = f"{LEDGER}.json"
+            stored = archive.read(name) if name in archive.namelist() else None
     return ledger_from_json(stored.decode("utf-8", "replace")) if stored else None
 
 
@@ -69,7 +76,10 @@ def read_card(path: str | Path) -> ModelCard:
         with h5py.File(path, "r") as file:
             text = file.attrs[CARD]
     except (OSError, KeyError) as error:
-        raise ValueError(f"a checkpoint must be HDF5 with a card. Received: {path} ({error})") from None
+        raise ValueError(
+            f"a checkpoint must be a {SUFFIX} file with a card, such as ssd train and ssd transfer write. "
+            f"Received: {path} ({error})"
+        ) from None
     return card_from_json(text, str(path))
 
 

@@ -107,7 +107,7 @@ def fetch(
         if folder:
             raise ValueError(fault)
         say(f"{fault}; it is fetched again")
-    by_hand = f"put it at {target}, or name the folder that holds it with --from"
+    by_hand = f"put it at {target}, or bring it there: ssd models fetch {file.name} --from FOLDER"
     if file.by_hand and not source:
         where = file.address + (f" ({file.note})" if file.note else "")
         raise ValueError(f"{file.name} must be fetched by hand. Get it from {where}; {by_hand}")

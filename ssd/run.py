@@ -1,7 +1,8 @@
 """A run folder: what was asked for, what happened, and what is needed to go on.
 
-run.json holds the settings, history.csv a row an epoch, checkpoints/ the best by mAP, the best by
-val_loss and the last, state.npz the last epoch's weights and optimiser. All are replaced whole.
+run.json holds the settings, ledger.json where the start weights came from if a file was given,
+history.csv a row an epoch, checkpoints/ the best by mAP, the best by val_loss and the last, state.npz
+the last epoch's weights and optimiser. All are replaced whole.
 """
 
 import csv
@@ -29,8 +30,8 @@ class Settings:
     stages: tuple[Stage, ...]
     split: str = "train"
     val_split: str = "val"
-    spec: str = "ssd300"
-    backbone: str = "vgg16"
+    spec: str | None = None  # None: that of `init`, else "ssd300"
+    backbone: str | None = None  # None: that of `init`, else "vgg16"
     cut: str | None = None
     backbone_weights: str | None = None  # None: from keras.applications; "random": none
     init: str | None = None  # a weight file to start from, any that `ssd transfer` takes, or its name
@@ -77,6 +78,12 @@ class RunFolder:
         beside = self.path / ".part-run.json"
         beside.write_text(json.dumps(asdict(settings), indent=2) + "\n", "utf-8")
         beside.replace(self.path / "run.json")
+
+    def write_ledger(self, text: str) -> None:
+        """Store where the start weights came from, in JSON."""
+        beside = self.path / ".part-ledger.json"
+        beside.write_text(text, "utf-8")
+        beside.replace(self.path / "ledger.json")
 
     def add_epoch(self, model: keras.Model, card: ModelCard, row: dict) -> None:
         """Write a row of the history and a checkpoint, and drop checkpoints that are not kept.

@@ -46,13 +46,14 @@ def parse_stages(text: str, learning_rates: list[float], cache_views: list[int])
     return tuple(stages)
 
 
-def choose_layers(model: keras.Model, words: str, new: set[str]) -> set[str]:
-    """The names of the layers with weights that a stage trains.
+def choose_layers(model: keras.Model, words: str, new: set[str], what: str = "a stage") -> set[str]:
+    """The names of the layers with weights that words mean.
 
     Args:
         model: the detector.
         words: `Stage.layers`.
         new: layers whose weights are random.
+        what: has these words; for errors.
     Raises:
         ValueError: a word or pattern names no layer.
     """
@@ -63,7 +64,7 @@ def choose_layers(model: keras.Model, words: str, new: set[str]) -> set[str]:
         found = {name for i, name in names.items() if _fits(i, name, word, bridge, set(names.values()))}
         if not found:
             raise ValueError(
-                f"a stage must name layers: {', '.join(WORDS)}, a range such as 2:4 or a pattern of "
+                f"{what} must name layers: {', '.join(WORDS)}, a range such as 2:4 or a pattern of "
                 f"{list(names.values())}. Received: {word!r}"
             )
         chosen |= found

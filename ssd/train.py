@@ -20,6 +20,7 @@ from ssd.run import RunFolder, Settings, restore
 from ssd.spec import SSDSpec
 from ssd.stages import Stage, bridge_layers, choose_layers, freeze_all_but, list_layers, make_optimizer
 from ssd.start import start
+from ssd.transfer.ledger import ledger_to_json
 
 BACKBONE_FACTOR = 0.3  # of the learning rate, for pretrained layers trained beside random ones
 
@@ -39,7 +40,8 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         OSError: a file is missing or cannot be written.
     """
     track = track or _untracked
-    model, card, new, meta, arrays = start(settings, path, say, track)
+    begin = start(settings, path, say, track)
+    model, card, new, meta, arrays = begin.model, begin.card, begin.new, begin.meta, begin.arrays
     spec, preprocessing = card.ssd_spec, card.preprocessing
     samples, val_samples = (read_samples(settings, s) for s in (settings.split, settings.val_split))
     boxes = sum(len(s.boxes) for s in samples)
@@ -50,6 +52,8 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
     plan = plan_stages(model, settings.stages, new, settings.freeze)
     run = RunFolder(path)
     run.write_settings(settings)
+    if begin.ledger:
+        run.write_ledger(ledger_to_json(begin.ledger))
     factors = meta.get("factors") or (_scale_fc6(model, val_views) if "fc6" in new else {})
     if arrays:
         restore(arrays, model)
@@ -128,7 +132,7 @@ def plan_stages(
     Raises:
         ValueError: a stage names no layer, or the first one would leave random layers frozen.
     """
-    frozen = choose_layers(model, freeze, new) if freeze else set()
+    frozen = choose_layers(model, freeze, new, "--freeze") if freeze else set()
     stages = tuple(stage for stage in stages if stage.layers != "bridge" or bridge_layers(model, new))
     if not stages:
         raise ValueError("a stage must train layers. Received: 'bridge' alone, and no layer is new")

@@ -16,6 +16,18 @@ OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox
 <ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox>{extra}</object>"""
 
 
+@pytest.fixture(scope="session")
+def v1_file(tmp_path_factory):
+    """weights_SSD300.hdf5 in its real layout of 66 layers, random numbers."""
+    import weight_files
+    import weight_files_hdf5
+
+    path = tmp_path_factory.mktemp("v1") / "weights_SSD300.hdf5"
+    weight_files_hdf5.write_keras2(path, weight_files.random_arrays(True))
+    yield path
+    path.unlink()
+
+
 @pytest.fixture
 def samples() -> Path:
     return SAMPLES

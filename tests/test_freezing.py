@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from ssd.model import build_model  # noqa: E402
 from ssd.run import Settings  # noqa: E402
 from ssd.spec import SPECS, VOC_CLASSES  # noqa: E402
 from ssd.stages import Stage, choose_layers, freeze_all_but, list_layers  # noqa: E402
-from ssd.start import start_model  # noqa: E402
+from ssd.start import start_from_file  # noqa: E402
 from ssd.train import plan_stages  # noqa: E402
 from ssd.transfer.load import transfer  # noqa: E402
 from ssd.transfer.plan import Options  # noqa: E402
@@ -118,12 +119,18 @@ def test_new_layers_of_a_transfer_are_still_new_to_the_training(wrapped, tmp_pat
         ("data",), VOC_CLASSES, (Stage("bridge", 1),), spec="ssd300_v1", backbone="inception_v3",
         backbone_weights="random", init=str(tmp_path / "m.weights.h5"),
     )  # fmt: skip
-    lines = []
-    _, _, new = start_model(settings, card, lines.append, None)
-    assert new == {"extractor", "conv4_0", "conv4_1"}
+    begin = start_from_file(settings, "run", lambda line: None, None)
+    assert begin.new == {"extractor", "conv4_0", "conv4_1"}
+    assert begin.card.clip is None
+    # In whatever format it was written.
+    save_model(tmp_path / "m.keras", wrapped, card, ledger)
+    same = replace(settings, init=str(tmp_path / "m.keras"), spec=None, backbone=None)
+    begin = start_from_file(same, "run", lambda line: None, None)
+    assert begin.new == {"extractor", "conv4_0", "conv4_1"}
+    assert (begin.card.spec, begin.card.backbone) == ("ssd300_v1", "inception_v3")
     # A checkpoint of a training has been trained.
     save_checkpoint(tmp_path / "m.weights.h5", wrapped, card)
-    assert start_model(settings, card, lines.append, None)[2] == set()
+    assert start_from_file(settings, "run", lambda line: None, None).new == set()
 
 
 def test_replay_of_article_0(mini_voc, tmp_path):

@@ -23,7 +23,7 @@ from ssd.model import build_model
 from ssd.run import RunFolder, Settings, read_settings
 from ssd.spec import SPECS
 from ssd.stages import Stage, choose_layers, freeze_all_but, parse_stages
-from ssd.start import start_model
+from ssd.start import start_from_imagenet
 from ssd.train import plan_stages, train
 
 SSD = Path(sys.executable).with_name("ssd")
@@ -238,12 +238,11 @@ def test_without_a_network_the_extractor_starts_random_and_says_so(mini_voc, mon
     def offline(*_):
         raise ConnectionError("no network")
 
-    monkeypatch.setattr("ssd.start.resolve", offline)
+    monkeypatch.setattr("ssd.transfer.load.resolve", offline)
     lines = []
     settings = Settings((str(mini_voc),), ("blue", "red"), (Stage("bridge", 1),))
-    card = ModelCard("run", "ssd300", "vgg16", ("blue", "red"))
-    model, _, new = start_model(settings, card, lines.append, None)
-    assert new == {layer.name for layer in model.layers if layer.weights}
+    begin = start_from_imagenet(settings, "run", lines.append, None)
+    assert begin.new == {layer.name for layer in begin.model.layers if layer.weights}
     assert "RANDOM" in lines[-1]
 
 

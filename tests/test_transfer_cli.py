@@ -19,14 +19,6 @@ from ssd.checkpoint import read_card
 SSD = Path(sys.executable).with_name("ssd")
 
 
-@pytest.fixture(scope="module")
-def v1_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("v1") / "weights_SSD300.hdf5"
-    h.write_keras2(path, w.random_arrays(True))
-    yield path
-    path.unlink()
-
-
 def ssd(*arguments, cwd=None, **environment):
     done = subprocess.run(
         [SSD, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, env=os.environ | environment

@@ -40,10 +40,7 @@ def list_models(as_json: bool) -> None:
 @click.argument("name", metavar="NAME|FILE")
 def show(name: str) -> None:
     """Show all that is known of NAME and whether it is here, or what FILE, a weight file, holds."""
-    if Path(name).exists() or Path(f"{name}.index").exists():
-        run(_show_file, Path(name))
-    else:
-        run(_show_known, name)
+    run(_show, name)
 
 
 @main.command()
@@ -70,6 +67,17 @@ def _row(file: "KnownFile") -> tuple[str, ...]:
     size = "" if file.size is None else f"{file.size / 1e6:.1f} MB"
     texts = (file.name, file.spec, file.classes, size, file.licence, file.score)
     return tuple(text or "-" for text in texts)
+
+
+def _show(name: str) -> None:
+    from ssd.known import KNOWN
+
+    if name in KNOWN and not Path(name).is_file():
+        _show_known(name)
+    elif Path(name).exists() or Path(f"{name}.index").is_file():
+        _show_file(Path(name))
+    else:
+        _show_known(name)
 
 
 def _show_known(name: str) -> None:

@@ -33,8 +33,8 @@ from ssd.cli import fail, numbers, run, track
 )
 @click.option("--split", default="train", show_default=True, help="Training list in ImageSets/Main.")
 @click.option("--val-split", default="val", show_default=True, help="Validation list.")
-@click.option("--spec", default="ssd300", show_default=True, help="ssd300, ssd300_coco or ssd300_v1.")
-@click.option("--backbone", default="vgg16", show_default=True, help="vgg16 or inception_v3.")
+@click.option("--spec", help="ssd300, ssd300_coco or ssd300_v1; that of --init, else ssd300, unless told.")
+@click.option("--backbone", help="vgg16 or inception_v3; that of --init, else vgg16, unless told.")
 @click.option("--cut", help="Layer at which a network of keras.applications is cut, such as mixed2.")
 @click.option("--backbone-weights", help="File of ImageNet weights; fetched unless told; 'random': none.")
 @click.option(

@@ -89,7 +89,7 @@ def transfer_options(command: Callable) -> Callable:
     help="New model: .weights.h5 or .keras (Keras 3), .h5 or .hdf5 (legacy Keras 2).",
 )
 @click.option("--spec", help="ssd300, ssd300_coco or ssd300_v1; the file's own unless told.")
-@click.option("--backbone", default="vgg16", show_default=True, help="vgg16 or inception_v3.")
+@click.option("--backbone", help="vgg16 or inception_v3; that of the file, else vgg16, unless told.")
 @click.option("--cut", help="Layer at which a network of keras.applications is cut, such as mixed2.")
 @click.option(
     "--backbone-weights", metavar="FILE|NAME", help="Weights of the extractor, where FILE has none."
@@ -129,23 +129,30 @@ def make_options(values: dict) -> "Options":
 
 
 def _transfer(file: str, out: Path | None, **values: object) -> None:
+    from ssd.spec import get_spec
     from ssd.transfer.ledger import ledger_to_text
-    from ssd.transfer.target import choose_target, find_source
+    from ssd.transfer.target import check_suffix, choose_target, find_source
 
-    path, options = find_source(file, make_options(values), say=_say, track=track)
+    # What can be seen now is not left for after a download.
+    options = make_options(values)
+    if values["spec"]:
+        get_spec(values["spec"])
+    if out is not None:
+        check_suffix(out)
+    path, options = find_source(file, options, say=_say, track=track)
     weights, seed = values.pop("backbone_weights"), values.pop("seed")
     name = (out or path).name.split(".")[0]
     card = choose_target(path, options, name, **values)
+    inputs = [path] + ([Path(weights)] if weights else [])
 
-    from ssd.transfer.load import build_transferred, find_backbone
-    from ssd.transfer.write import check_suffix, save_model
-
-    if out is not None:
-        check_suffix(out)
-    weights = find_backbone(card, weights, _say, track)
-    if out is not None and any(p.exists() and out.exists() and out.samefile(p) for p in (path, weights) if p):
+    if out is not None and out.exists() and any(p.exists() and out.samefile(p) for p in inputs):
         raise ValueError(f"--out must not replace an input. Received: {out}")
-    model, ledger = build_transferred(card, path, options, weights, seed)
+
+    from ssd.transfer.load import build_transferred, rehearse, transfer
+    from ssd.transfer.write import save_model
+
+    load = rehearse if out is None else transfer
+    model, ledger = build_transferred(card, path, options, weights, seed, _say, track, load)
     if out is None:
         click.echo(ledger_to_text(ledger))
         return

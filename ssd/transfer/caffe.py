@@ -6,6 +6,7 @@ src/caffe/blob.cpp. Layers of the present (V2), of 2014 (V1) and of 2013 (V0) ar
 
 import math
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ssd.transfer.weightfile import Layer, Tensor, WeightFile, check_total, make
 
 _V1_TYPES = {4: "Convolution", 14: "InnerProduct", 39: "Deconvolution"}
 _MAX_LAYERS = 5_000
+_MAX_HEAD = 1_000  # fields of a network in front of its layers: a name, and its inputs
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class _Blob:
 def is_caffe(data: np.ndarray) -> bool:
     """Whether the bytes begin as a network that holds a layer."""
     try:
-        for number, wire, start, end in fields(data, 0, len(data)):
+        for number, wire, start, end in islice(fields(data, 0, len(data)), _MAX_HEAD):
             if number in (2, 100) and wire == 2:
                 next(fields(data, start, end))
                 return True

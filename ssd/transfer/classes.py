@@ -126,14 +126,22 @@ def parse_classes(text: str) -> tuple[str, ...]:
     """Class names of "voc", "coco", "a,b" or a text file with a name a line.
 
     Raises:
-        ValueError: no name, or one twice.
+        ValueError: no name, one twice, or background.
+        FileNotFoundError: what can only be a file is not there.
     """
     if text.lower() in CLASS_LISTS:
         return CLASS_LISTS[text.lower()]
-    lines = _lines(text) if Path(text).is_file() else text.split(",")
+    if "," not in text and (text.endswith(".txt") or "/" in text or Path(text).is_file()):
+        if not Path(text).is_file():
+            raise FileNotFoundError(f"a file of class names must exist. Received: {text!r}")
+        lines = _lines(text)
+    else:
+        lines = text.split(",")
     names = tuple(line.strip() for line in lines if line.strip())
     if not names or len(set(names)) != len(names):
         raise ValueError(f"class names must be unique and at least one. Received: {text!r}")
+    if {name.lower() for name in names} & {"background", BACKGROUND}:
+        raise ValueError(f"background is no class: it is always there. Received: {text!r}")
     return names
 
 

@@ -25,6 +25,7 @@ class Origin:
         spec: name of its spec; None where scales are not told.
         sure: the file itself says so, not only its name.
         why: how it was told.
+        guessed: the names of the columns are those that so many outputs usually have.
     """
 
     sources: tuple[str, ...]
@@ -33,6 +34,7 @@ class Origin:
     spec: str | None
     sure: bool
     why: str
+    guessed: bool = False
 
 
 def read_origin(
@@ -71,7 +73,8 @@ def read_origin(
         raise ValueError(f"--source-spec must have the file's anchors ({found}). Received: {spec}")
     if spec:
         found, sure, why = spec, True, "as told"
-    return Origin(sources, outputs, _columns(file, outputs, class_names), found, sure, why)
+    columns, guessed = _columns(file, outputs, class_names)
+    return Origin(sources, outputs, columns, found, sure, why, guessed)
 
 
 def check_generation(origin: Origin, spec: str, moved: set[str]) -> list[str]:
@@ -87,8 +90,10 @@ def check_generation(origin: Origin, spec: str, moved: set[str]) -> list[str]:
         ValueError: the pair is crossed; with the reason and the remedy.
     """
     late = sorted(moved & LATE)
-    if origin.spec is None or origin.spec == spec or not late:
+    if origin.spec is None or not late:
         return []
+    if origin.spec == spec:
+        return [] if origin.sure else [f"scales of {spec} assumed: {origin.why}"]
     text = f"{SPECS[origin.spec].num_anchors:,} anchors, {origin.spec} ({origin.why})"
     if SPECS[origin.spec].num_anchors == SPECS[spec].num_anchors and not origin.sure:
         return [
@@ -108,8 +113,8 @@ def check_generation(origin: Origin, spec: str, moved: set[str]) -> list[str]:
 
 def _spec(file: WeightFile, cells: tuple, outputs: int) -> tuple[str | None, bool, str]:
     """Name of the spec, whether it is sure, and how it was told."""
-    if file.card and file.card.get("spec") in SPECS:
-        return file.card["spec"], True, "its card"
+    if file.card:
+        return file.card.spec, True, "its card"
     fitting = [n for n, s in SPECS.items() if cells == tuple(m.anchors_per_cell for m in s.feature_maps)]
     if not fitting:
         raise ValueError(f"heads must have the anchors a cell of {', '.join(SPECS)}. Received: {cells}")
@@ -124,14 +129,17 @@ def _spec(file: WeightFile, cells: tuple, outputs: int) -> tuple[str | None, boo
     return None, False, "its heads"
 
 
-def _columns(file: WeightFile, outputs: int, names: tuple[str, ...] | None) -> tuple[str | None, ...] | None:
-    if names is None and file.card and len(file.card.get("class_names", ())) == outputs - 1:
-        names = tuple(map(str, file.card["class_names"]))
+def _columns(
+    file: WeightFile, outputs: int, names: tuple[str, ...] | None
+) -> tuple[tuple[str | None, ...] | None, bool]:
+    """Names of the columns, if they can be known, and whether they are only the usual ones."""
+    if names is None and file.card:
+        names = file.card.class_names
     if names is None:
-        return known_columns(outputs)
+        return known_columns(outputs), known_columns(outputs) is not None
     if len(names) != outputs - 1:
         raise ValueError(f"source classes must be {outputs - 1}, as the heads say. Received: {len(names)}")
-    return (BACKGROUND, *names)
+    return (BACKGROUND, *names), False
 
 
 def _outputs(layer: Layer) -> int:

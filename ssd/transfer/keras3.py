@@ -15,16 +15,21 @@ from typing import BinaryIO
 
 import h5py
 
-from ssd.card import card_from_json
 from ssd.transfer.hdf5 import child, group, has, open_hdf5, strings, tensor, text, whole
-from ssd.transfer.keras_hdf5 import is_inception, name_by_shape
+from ssd.transfer.keras_hdf5 import name_by_shape, with_card
 from ssd.transfer.names import canonical_name
-from ssd.transfer.weightfile import MAX_BYTES, ZIP_DAMAGE, Layer, Tensor, WeightFile, check_total
+from ssd.transfer.weightfile import (
+    CARD,
+    LAYER_NAMES,
+    MAX_BYTES,
+    ZIP_DAMAGE,
+    Layer,
+    Tensor,
+    WeightFile,
+    check_total,
+)
 
 WEIGHTS_MEMBER = "model.weights.h5"
-LAYER_NAMES = "ssd_layer_names"  # attribute of this project's files: the order of the layers
-CARD = "ssd_card"
-LEDGER = "ssd_ledger"  # array of bytes
 _MAX_CONFIG = 32 << 20
 _MAX_RATIO = 100  # of weights to what they are packed into; random numbers shrink by a tenth
 
@@ -50,13 +55,8 @@ def read_keras3(file: h5py.File, path: Path, config: dict | None = None) -> Weig
         layers = [Layer(i, m.name, m.tensors, m.canonical) for i, m in enumerate(layers)]
     layers = name_by_shape(layers)
     check_total(layers, path)
-    stored = text(file.attrs, CARD)
-    if stored:
-        card_from_json(stored, str(path))
-    card = json.loads(stored) if stored else None
-    order = (card or {}).get("preprocessing", {}).get("channel_order")
-    order = order or ("RGB" if is_inception(layers) else "BGR")
-    return WeightFile(path, "Keras 3 weights", tuple(layers), bool(names), channel_order=order, card=card)
+    found = WeightFile(path, "Keras 3 weights", tuple(layers), bool(names))
+    return with_card(found, text(file.attrs, CARD))
 
 
 def read_keras_archive(archive: zipfile.ZipFile, path: Path) -> WeightFile:
@@ -78,6 +78,8 @@ def read_keras_archive(archive: zipfile.ZipFile, path: Path) -> WeightFile:
         inner = open_hdf5(spool, path)
         with whole(path):
             found = read_keras3(inner, path, config)
+        if (name := f"{CARD}.json") in archive.namelist():
+            with_card(found, read_member(archive, name, _MAX_CONFIG, path).decode("utf-8", "replace"))
     except BaseException:
         _close(inner, spool)
         raise
@@ -100,8 +102,10 @@ def unpack(archive: zipfile.ZipFile, name: str, out: BinaryIO, path: Path) -> No
     """Copy a large member of an archive to `out`. Raises ValueError as `read_member` does."""
     info = archive.getinfo(name)
     if info.file_size > min(MAX_BYTES, info.compress_size * _MAX_RATIO):
-        raise ValueError(f"{name} must have at most {MAX_BYTES:,} bytes, and {_MAX_RATIO} for each that is "
-                         f"stored. Received: {path} with {info.file_size:,} in {info.compress_size:,}")  # fmt: skip
+        raise ValueError(
+            f"{name} must have at most {MAX_BYTES:,} bytes, and {_MAX_RATIO} for each that is stored. "
+            f"Received: {path} with {info.file_size:,} in {info.compress_size:,}"
+        )
     try:
         with archive.open(name) as member:
             shutil.copyfileobj(member, out, 1 << 20)

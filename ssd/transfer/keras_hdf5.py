@@ -10,11 +10,11 @@ from collections import Counter
 from pathlib import Path
 
 import h5py
-import numpy as np
 
-from ssd.transfer.hdf5 import child, group, has, strings, tensor, text
+from ssd.card import card_from_json
+from ssd.transfer.hdf5 import child, group, has, number, strings, tensor, text
 from ssd.transfer.names import VGG, canonical_name
-from ssd.transfer.weightfile import MAX_TENSORS, Layer, Tensor, WeightFile, check_total
+from ssd.transfer.weightfile import CARD, MAX_TENSORS, Layer, Tensor, WeightFile, check_total
 
 # The last word of a weight's name -> its role. Keras 1 keeps a variance in running_std.
 _ROLES = {
@@ -61,14 +61,14 @@ def read_keras_hdf5(file: h5py.File, path: Path) -> WeightFile:
         layers += _layers(index, name, member, own, ordering)
     layers = name_by_shape(layers)
     check_total(layers, path)
-    return WeightFile(
+    found = WeightFile(
         path,
         "Keras 1 HDF5" if keras1 else f"Keras {version.split('.')[0]} HDF5",
         tuple(layers),
         flipped=_flipped(backend, flat, keras1),
         flatten="CHW" if ordering == "th" else "HWC",
-        channel_order="RGB" if is_inception(layers) else "BGR",
     )
+    return with_card(found, text(file.attrs, CARD))
 
 
 def name_by_shape(layers: list[Layer]) -> list[Layer]:
@@ -93,6 +93,20 @@ def name_by_shape(layers: list[Layer]) -> list[Layer]:
     else:
         names = dict(zip((w.name for w in weighted), (*VGG, "fc6", "fc7", "fc8"), strict=False))
     return [_renamed(layer, names.get(layer.name, layer.canonical)) for layer in layers]
+
+
+def with_card(file: WeightFile, stored: str | None) -> WeightFile:
+    """The same file with the card that this project stored in it, and its channel order.
+
+    Raises:
+        ValueError: the card is damaged.
+    """
+    if stored:
+        file.card = card_from_json(stored, str(file.path))
+        file.channel_order = file.card.preprocessing.channel_order
+    elif is_inception(list(file.layers)):
+        file.channel_order = "RGB"
+    return file
 
 
 def is_inception(layers: list[Layer]) -> bool:
@@ -173,14 +187,14 @@ def _flipped(backend: str | None, weights: list[str], keras1: bool) -> bool | No
 
 def _read_keras0(root: h5py.Group, path: Path) -> WeightFile:
     """Keras 0.x: `layer_k/param_p`, no names. Theano was its default, th the default order."""
-    count = _count(root, "nb_layers")
+    count = number(root.attrs, "nb_layers")
     if not 0 < count <= 10_000:
         raise ValueError(f"nb_layers must be 1 to 10,000. Received: {count} in {path}")
     layers, orders = [], set()
     for index in range(count):
         name = f"layer_{index}"
         member, tensors = group(root, name), []
-        for p in range(_count(member, "nb_params")):
+        for p in range(number(member.attrs, "nb_params")):
             shape = getattr(child(member, f"param_{p}"), "shape", ())
             if len(shape) == 4:
                 orders.add("HWIO" if shape[0] == shape[1] < 8 else "OIHW")
@@ -196,22 +210,17 @@ def _read_keras0(root: h5py.Group, path: Path) -> WeightFile:
     return WeightFile(path, "Keras 0 HDF5", tuple(layers), flipped=True, flatten=flatten)
 
 
-def _count(member: h5py.Group, key: str) -> int:
-    value = member.attrs.get(key, 0)
-    if not isinstance(value, (int, np.integer)):
-        raise ValueError(f"{key} must be a whole number. Received: {value!r} in {member.name}")
-    return int(value)
-
-
 def _is_vgg(weighted: list[Layer]) -> bool:
-    """Whether the first 13 weighted layers have the channels of VGG16."""
+    """Whether the first 13 weighted layers are convolutions with the biases of VGG16's.
+
+    Their kernels are left to the plan, which names one that is turned.
+    """
     channels = [c for c, n in ((64, 2), (128, 2), (256, 3), (512, 6)) for _ in range(n)]
     found = []
     for layer in weighted[:13]:
-        first = layer.tensors[0]
-        if len(first.shape) != 4 or len(layer.tensors) != 2:
+        if len(layer.tensors) != 2 or len(layer.tensors[0].shape) != 4:
             return False
-        found.append(_outputs(first))
+        found.append(layer.tensors[1].size)
     return found == channels
 
 

@@ -1,6 +1,7 @@
 """The ledger of a transfer: one row a layer, and sums that must come out."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 
 ACTIONS = ("loaded", "converted", "sliced", "re-initialised", "left")
@@ -43,7 +44,7 @@ class Ledger:
         backbone: as `source`, of the extractor's own file.
         result: file name and SHA-256 of what was written.
     Raises:
-        ValueError: the rows do not add up to the parameters of the model.
+        ValueError: the rows do not add up to the parameters of the model, or to those of the file.
     """
 
     source: dict
@@ -59,6 +60,12 @@ class Ledger:
             raise ValueError(
                 f"the rows must add up to the model's {self.model['parameters']:,} parameters. "
                 f"Received: {total:,}"
+            )
+        told = sum(_count(row.source) for row in self.rows if row.source and row.file == "file")
+        if told != self.source["parameters"]:
+            raise ValueError(
+                f"the rows must add up to the file's {self.source['parameters']:,} parameters. "
+                f"Received: {told:,}"
             )
 
     @property
@@ -120,11 +127,13 @@ def ledger_to_text(ledger: Ledger) -> str:
     return "\n".join(lines)
 
 
+def _count(side: dict) -> int:
+    return sum(math.prod(shape) for shape in side["shapes"].values())
+
+
 def _file_line(word: str, facts: dict) -> str:
-    digest = facts["sha256"] or "of several files"
-    return (
-        f"{word:<9} {facts['file']}  {facts['format']}, {facts['parameters']:,} parameters  sha256 {digest}"
-    )
+    size = f"{facts['parameters']:,} parameters"
+    return f"{word:<9} {facts['file']}  {facts['format']}, {size}  sha256 {facts['sha256']}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

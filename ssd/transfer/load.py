@@ -1,15 +1,14 @@
 """Put the weights of a file into a model, as a plan says; the model is touched only when all is checked."""
 
 from collections.abc import Callable
+from glob import escape
 from pathlib import Path
 
-from ssd.backbones import DEFAULT_CUTS
 from ssd.backend import keras
 from ssd.card import ModelCard
 from ssd.download import untracked
 from ssd.known import resolve
 from ssd.model import L2Normalize, build_model
-from ssd.spec import PREPROCESSING
 from ssd.transfer.ledger import Ledger
 from ssd.transfer.names import VGG, canonical_name
 from ssd.transfer.pairs import Slot
@@ -89,6 +88,9 @@ def build_transferred(
     options: Options,
     backbone_weights: str | Path | None = None,
     seed: int = 0,
+    say: Callable = print,
+    track: Callable = untracked,
+    load: Callable = transfer,
 ) -> tuple[keras.Model, Ledger]:
     """Build the model of a card and transfer the weights of a file into it.
 
@@ -96,38 +98,38 @@ def build_transferred(
         card: of the model.
         path: of the file.
         options: which tensor goes where.
-        backbone_weights: as in `transfer`.
+        backbone_weights: a path or a known name; "random": none; None: ImageNet's, if the extractor is
+            cut out of another network and `path` has no weights for it.
         seed: of layers that get no weights.
+        say: told what goes on; without a network, that the extractor starts random.
+        track: shows the progress of a download.
+        load: `transfer`, or `rehearse` to load nothing.
     Raises:
-        ValueError, OSError: as `transfer`.
+        ValueError, OSError: as `transfer`; a given file cannot be had.
     """
     keras.utils.set_random_seed(seed)
     model = build_model(card.ssd_spec, len(card.class_names), card.backbone, card.cut)
-    return model, transfer(model, card, path, options, backbone_weights, seed)
+    if backbone_weights == "random":
+        weights = None
+    elif backbone_weights is not None:
+        weights = resolve(backbone_weights, say, track)
+    else:
+        weights = (
+            imagenet_weights(card.backbone, say, track)
+            if _leaves_extractor(model, card, path, options)
+            else None
+        )
+    return model, load(model, card, path, options, weights, seed)
 
 
-def find_backbone(
-    card: ModelCard, weights: str | Path | None, say: Callable = print, track: Callable = untracked
-) -> Path | None:
-    """The file of an extractor's weights.
+def imagenet_weights(backbone: str, say: Callable = print, track: Callable = untracked) -> Path | None:
+    """The file of an extractor's ImageNet weights; None without a network, and `say` is told so.
 
-    Args:
-        card: of the model.
-        weights: a path or a known name; "random": none; None: ImageNet's, if the extractor is cut out
-            of another network.
-        say: told what goes on; without a network, that the extractor starts random.
-        track: shows the progress of a download.
     Raises:
-        ValueError, OSError: a given file cannot be had.
+        ValueError, OSError: the file is damaged or cannot be written.
     """
-    if weights == "random":
-        return None
-    if weights is not None:
-        return resolve(weights, say, track)
-    if card.cut is None and DEFAULT_CUTS[card.backbone] is None:
-        return None
     try:
-        return resolve(IMAGENET[card.backbone], say, track)
+        return resolve(IMAGENET[backbone], say, track)
     except ConnectionError as error:
         say(f"warning: {error}")
         say("warning: the extractor starts RANDOM and will learn little; give --backbone-weights FILE")
@@ -150,7 +152,8 @@ def load_backbone(model: keras.Model, name: str, path: str | Path | None = None)
     """
     file, _ = open_source(resolve(IMAGENET[name]) if path is None else path, Options())
     with file:
-        plan = _plan_backbone(file, model, name)
+        # Only the extractor of the card counts here.
+        plan = _plan_backbone(file, model, ModelCard("backbone", "ssd300", name, ("any",)))
         verify(plan)
         _apply(model, plan)
     return list(dict.fromkeys(move.slot.name.split("/")[0] for move in plan.moves))
@@ -167,31 +170,43 @@ def _transfer(
 ) -> Ledger:
     file, origin = open_source(path, options)
     with file:
-        order = card.preprocessing.channel_order
-        plan = make_plan(
-            file, origin, describe(model), card.spec, card.class_names, order, options, seed=seed
-        )
+        plan = make_plan(file, origin, describe(model), card, options, seed)
         verify(plan)
         facts = {
             "spec": card.spec, "backbone": card.backbone, "cut": card.cut, "clip": card.ssd_spec.clip,
             "class_names": list(card.class_names), "parameters": model.count_params(),
         }  # fmt: skip
-        rows, backbone = plan.rows, None
-        if backbone_weights:
-            other, _ = open_source(backbone_weights, Options())
-            with other:
-                second = _plan_backbone(other, model, card.backbone)
-                verify(second)
-                if apply:
-                    _apply(model, second)
-                rows, backbone = with_backbone(rows, second.rows), source_facts(other)
-        ledger = Ledger(source_facts(file), facts, rows, plan.remarks, backbone)
-        if apply:
-            _apply(model, plan)
+        if not backbone_weights:
+            ledger = Ledger(source_facts(file), facts, plan.rows, plan.remarks)
+            _apply_all(model, [plan] if apply else [])
+            return ledger
+        other, _ = open_source(backbone_weights, Options())
+        with other:
+            second = _plan_backbone(other, model, card)
+            verify(second)
+            left = sum(row.parameters for row in second.rows if row.action == "left")
+            remarks = (*plan.remarks, *second.remarks)
+            if left:
+                remarks += (f"{left:,} parameters left in the backbone file: of layers that are not here",)
+            rows = with_backbone(plan.rows, second.rows)
+            ledger = Ledger(source_facts(file), facts, rows, remarks, source_facts(other))
+            # The file goes before its backbone.
+            _apply_all(model, [second, plan] if apply else [])
     return ledger
 
 
-def _plan_backbone(file: WeightFile, model: keras.Model, name: str) -> Plan:
+def _leaves_extractor(model: keras.Model, card: ModelCard, path: str | Path, options: Options) -> bool:
+    """Whether a file has nothing for an extractor that is wrapped as a layer of its own."""
+    slots = describe(model)
+    if not any("/" in slot.name for slot in slots):
+        return False
+    file, origin = open_source(path, options)
+    with file:
+        plan = make_plan(file, origin, slots, card, options)
+    return not any("/" in move.slot.name for move in plan.moves)
+
+
+def _plan_backbone(file: WeightFile, model: keras.Model, card: ModelCard) -> Plan:
     """Only the layers of the extractor, or the VGG16 part of an uncut detector, by name."""
     slots = describe(model)
     inside = [slot for slot in slots if "/" in slot.name]
@@ -200,12 +215,16 @@ def _plan_backbone(file: WeightFile, model: keras.Model, name: str) -> Plan:
         slot for slot in slots if slot.name in VGG or (slot.name in ("fc6", "fc7") and slot.name in own)
     ]
     places = {slot.canonical for slot in slots}
-    skip = tuple(layer.name for layer in file.layers if layer.tensors and layer.canonical not in places)
-    order = PREPROCESSING[name].channel_order
+    skip = tuple(escape(x.name) for x in file.layers if x.tensors and x.canonical not in places)
     try:
-        return make_plan(file, None, slots, "", (), order, Options(skip=skip))
+        return make_plan(file, None, slots, card, Options(skip=skip))
     except ValueError as error:
-        raise ValueError(f"backbone weights must fit {name}: {error}") from None
+        raise ValueError(f"backbone weights must fit {card.backbone}: {error}") from None
+
+
+def _apply_all(model: keras.Model, plans: list[Plan]) -> None:
+    for plan in plans:
+        _apply(model, plan)
 
 
 def _apply(model: keras.Model, plan: Plan) -> None:

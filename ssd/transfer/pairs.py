@@ -84,8 +84,11 @@ def find_pairs(
                 f"Received: {file.path}, {file.format}; remedy: --by name"
             )
         if offset == "auto":
-            offset, wanted = _best_offset(wanted, slots, fits, state, narrow=not (first or last))
+            offset, wanted = _best_offset(wanted, slots, fits, state, narrow=not (first or last or by))
         _by_offset(wanted, slots, int(offset), state, leave=bool(by))
+    if "order" in by and not file.ordered:
+        raise ValueError(f"--by order needs a file that keeps the order of its layers; remedy: --by name. "
+                         f"Received: {file.path}, {file.format}")  # fmt: skip
     for mode in by:
         _MODES[mode](_left(wanted, state), slots, state)
     _sort_out(file, wanted, slots, state, by_offset=offset is not None, cut_out=bool(first or last), by=by)
@@ -194,7 +197,8 @@ def _by_name(wanted: list[Layer], slots: list[Slot], state: Pairs) -> None:
     names = {slot.canonical: slot for slot in free if slot.canonical}
     own = {slot.name: slot for slot in free}
     for layer in wanted:
-        slot = names.get(layer.canonical) if layer.canonical else own.get(layer.name)
+        # Each slot takes one layer: a second one of the same name finds no place, and is told.
+        slot = names.pop(layer.canonical, None) if layer.canonical else own.pop(layer.name, None)
         if slot:
             state.pairs.append((layer, slot))
 
@@ -204,7 +208,14 @@ def _by_order(wanted: list[Layer], slots: list[Slot], state: Pairs) -> None:
     free = [slot for slot in slots if slot.name not in taken and slot.name not in state.unasked]
     names = [slot.canonical for slot in free]
     start = names.index(wanted[0].canonical) if wanted and wanted[0].canonical in names else 0
-    state.pairs += zip(wanted, free[start:], strict=False)
+    proper = {slot.canonical: slot for slot in slots if slot.canonical}
+    for layer, slot in zip(wanted, free[start:], strict=False):
+        if layer.canonical in proper and proper[layer.canonical] != slot:
+            state.misfits.append(
+                f"{layer.name} (index {layer.index}) goes by order to {slot.name} (index {slot.index}), but "
+                f"the model has {proper[layer.canonical].name}: --by name"
+            )
+        state.pairs.append((layer, slot))
     for slot in free[:start] + free[start + len(wanted) :]:
         state.unasked[slot.name] = "outside --by order"
     for layer in wanted[len(free) - start :]:
@@ -242,6 +253,8 @@ def _sort_out(
 def _homeless(layer: Layer, slots: list[Slot], taken: set[str]) -> str:
     free = [slot.name for slot in slots if slot.name not in taken]
     what = f"is {layer.canonical}, which the model has not" if layer.canonical else "has no known name"
+    if layer.canonical in {slot.canonical for slot in slots if slot.name in taken}:
+        what = f"is {layer.canonical}, which another layer of the file took"
     near = f"; without weights are {', '.join(free[:4])}" if free else ""
     return f"layer {layer.name} of the file {what}{near} (--skip {layer.name} leaves it out)"
 

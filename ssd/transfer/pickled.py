@@ -130,8 +130,8 @@ class _Machine:
             # Attributes of a state dictionary (_metadata): of no use here.
             stack.pop()
         elif name in ("NEWOBJ", "NEWOBJ_EX", "OBJ", "INST"):
-            known = next((part.name for part in stack[-3:] if isinstance(part, Global)), argument)
-            raise ValueError(f"a weight file must hold data only. Received: an object of {known}")
+            made = str(argument).replace(" ", ".") if argument else _class(stack[-3:])
+            raise ValueError(f"a weight file must hold data only. Received: an object of {made}")
         else:
             raise ValueError(f"a weight file must hold data only. Received: pickle opcode {name}")
 
@@ -152,6 +152,16 @@ class _Machine:
         if self.copied > MAX_OPCODES:  # one long list, copied again and again
             raise ValueError(f"it has more than {MAX_OPCODES:,} items")
         return _pairs([item for key, value in rows for item in (key, value)])
+
+
+def _class(parts: list) -> str:
+    """The class that an object is to be made of; old files keep those of modules outside the pickle."""
+    for part in parts:
+        if isinstance(part, Persistent) and isinstance(part.key, tuple):
+            part = next((own for own in part.key if isinstance(own, Global)), part)
+        if isinstance(part, Global):
+            return part.name
+    return "an unknown class"
 
 
 def _pairs(items: list) -> dict:

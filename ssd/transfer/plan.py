@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
-from ssd.card import file_sha256
+from ssd.card import ModelCard
 from ssd.spec import SPECS
 from ssd.transfer.classes import ClassMap, map_classes, parse_classes, read_synonyms
 from ssd.transfer.convert import Conversion, conversions, convert, converted_shape
 from ssd.transfer.generation import Origin, check_generation, read_origin
 from ssd.transfer.ledger import Row
-from ssd.transfer.names import HEADS
+from ssd.transfer.names import HEADS, VGG
 from ssd.transfer.pairs import Pairs, Slot, find_pairs
 from ssd.transfer.read import open_weights
 from ssd.transfer.weightfile import Layer, Tensor, WeightFile
@@ -68,14 +69,12 @@ class Plan:
         moves: in the order of the model.
         rows: of the ledger; every layer of the file with weights and every slot stands in one.
         remarks: texts for the ledger.
-        new: names of the slots that keep random weights, or got new classes.
     """
 
     file: WeightFile
     moves: tuple[Move, ...]
     rows: tuple[Row, ...]
     remarks: tuple[str, ...]
-    new: frozenset[str]
 
 
 def open_source(path: str | Path, options: Options) -> tuple[WeightFile, Origin | None]:
@@ -89,8 +88,10 @@ def open_source(path: str | Path, options: Options) -> tuple[WeightFile, Origin 
     try:
         if options.channel_order:
             file.channel_order = options.channel_order
+            file.notes += (f"channels taken as {options.channel_order}, as told",)
         if options.written_by:
             file.flipped = options.written_by == "theano"
+            file.notes += (f"kernels taken as {options.written_by} writes them, as told",)
         names = parse_classes(options.source_classes) if options.source_classes else None
         return file, read_origin(file, options.source_spec, names)
     except BaseException:
@@ -102,9 +103,7 @@ def make_plan(
     file: WeightFile,
     origin: Origin | None,
     slots: list[Slot],
-    spec: str,
-    class_names: tuple[str, ...],
-    channel_order: str,
+    card: ModelCard,
     options: Options,
     seed: int = 0,
 ) -> Plan:
@@ -114,19 +113,17 @@ def make_plan(
         file: from `open_source`.
         origin: from there too.
         slots: layers with weights of the model.
-        spec: its name.
-        class_names: of the model, without background.
-        channel_order: that it is fed.
+        card: of the model.
         options: what the user asked for.
         seed: of random starts of new classes.
     Raises:
         ValueError: anything that was asked for does not fit, named with both shapes; a slot would stay
             empty without being asked for; a crossed generation.
     """
-    classes = _class_map(file, origin, class_names, options, seed)
+    classes = _class_map(file, origin, card.class_names, options, seed)
 
     def move(layer: Layer, slot: Slot) -> Move | str:
-        return _move(file, layer, slot, channel_order, classes)
+        return _move(file, layer, slot, card.preprocessing.channel_order, classes)
 
     def fits(layer: Layer, slot: Slot) -> bool:
         return isinstance(move(layer, slot), Move)
@@ -136,14 +133,12 @@ def make_plan(
     )
     remarks = [*file.notes, *found.remarks]
     if origin:
-        remarks += check_generation(origin, spec, {layer.canonical for layer, _ in found.pairs})
+        remarks += check_generation(origin, card.spec, {layer.canonical for layer, _ in found.pairs})
+        remarks += _class_remarks(origin, classes, found)
     tried = [move(layer, slot) for layer, slot in found.pairs]
     moves = [m for m in tried if isinstance(m, Move)]
-    misfits = [*(text for text in tried if isinstance(text, str)), *found.misfits]
-    empty = {}
-    for slot in slots:
-        if slot.name not in {m.slot.name for m in moves}:
-            empty[slot.name] = _reason(slot, slots, found, backbone_only=origin is None)
+    misfits = [*found.misfits, *(text for text in tried if isinstance(text, str))]
+    empty = _empty_slots(slots, {m.slot.name for m in moves}, found, backbone_only=origin is None)
     if not misfits:
         misfits = [
             f"layer {name} (index {next(s.index for s in slots if s.name == name)}) of the model gets "
@@ -158,8 +153,7 @@ def make_plan(
         raise ValueError(f"every layer must find its place. Received: {file.path}: "
                          f"{'; '.join(misfits[:_SHOWN])}{more}")  # fmt: skip
     rows = _rows(file, slots, moves, found, empty, classes)
-    new = {m.slot.name for m in moves if _is_conf(m.layer) and classes and classes.new} | set(empty)
-    return Plan(file, tuple(moves), tuple(rows), tuple(remarks), frozenset(new))
+    return Plan(file, tuple(moves), tuple(rows), tuple(remarks))
 
 
 def arrays(plan: Plan) -> Iterator[tuple[Slot, dict[str, np.ndarray]]]:
@@ -179,12 +173,16 @@ def verify(plan: Plan) -> None:
 
 
 def source_facts(file: WeightFile) -> dict:
-    """What a ledger says of a file; its hash is taken over the whole."""
-    whole = file.path if file.path.is_file() else None
+    """What a ledger says of a file; the hash of several files is that of all in a row."""
+    digest = sha256()
+    for path in file.files or (file.path,):
+        with open(path, "rb") as part:
+            while data := part.read(1 << 20):
+                digest.update(data)
     return {
         "file": file.path.name,
         "format": file.format,
-        "sha256": file_sha256(whole) if whole else None,
+        "sha256": digest.hexdigest(),
         "parameters": file.size,
     }
 
@@ -223,25 +221,45 @@ def _move(
     return Move(layer, slot, tensors)
 
 
-def _reason(slot: Slot, slots: list[Slot], found: Pairs, backbone_only: bool) -> str | None:
-    """Why a slot may stay empty; None if it may not."""
-    wrapped = any("/" in s.name for s in slots)
-    asked = found.unasked.get(slot.name)
-    if wrapped and "/" in slot.name:
-        return asked or "extractor: not in the file"
-    if wrapped and (slot.name == "conv4_0" or (slot.name == "conv4_1" and asked)):
-        return "bridging layer"
-    if asked:
-        return asked
-    if backbone_only and (slot.canonical in HEADS or not _in_backbone(slot)):
-        return "the file is a backbone"
-    return None
+def _empty_slots(
+    slots: list[Slot], filled: set[str], found: Pairs, backbone_only: bool
+) -> dict[str, str | None]:
+    """Slots without weights -> why they may stay so; None if they may not."""
+    wrapped = any("/" in slot.name for slot in slots)
+    inside = any("/" in name for name in filled)
+    last = max((slot.index for slot in slots if slot.name in filled), default=-1)
+    empty: dict[str, str | None] = {}
+    for slot in (slot for slot in slots if slot.name not in filled):
+        asked, why = found.unasked.get(slot.name), None
+        if wrapped and "/" in slot.name and not inside:
+            why = asked or "extractor: not in the file"
+        elif wrapped and (slot.name == "conv4_0" or (slot.name == "conv4_1" and asked)):
+            why = "bridging layer"
+        elif asked:
+            why = asked
+        elif backbone_only and slot.canonical not in VGG:
+            # A backbone ends somewhere, but it has no holes.
+            behind = slot.index > last or slot.canonical in ("conv4_3_norm", *HEADS)
+            why = "the file is a backbone" if behind else None
+        empty[slot.name] = why
+    return empty
 
 
-def _in_backbone(slot: Slot) -> bool:
-    return (slot.canonical or "").startswith(
-        ("conv1_", "conv2_", "conv3_", "conv4_1", "conv4_2", "conv5_")
-    ) or (slot.canonical == "conv4_3")
+def _class_remarks(origin: Origin, classes: ClassMap, found: Pairs) -> list[str]:
+    """What happens to which class, if heads are taken at all, and how their names were told."""
+    if not any(layer.canonical in HEADS for layer, _ in found.pairs):
+        return []
+    remarks = []
+    if origin.guessed:
+        remarks.append(
+            f"the classes of the file are taken for those of every file with {origin.outputs} outputs"
+        )
+    if classes.is_identity:
+        return remarks
+    kept = [n for n in classes.class_names if n not in classes.new]
+    dropped = sum(name is not None for name in classes.source) - 1 - len(kept)
+    told = f"classes kept: {', '.join(kept) or 'NONE'}; new: {', '.join(classes.new) or 'none'}; "
+    return [*remarks, f"{told}{dropped} of the file dropped"]
 
 
 def _rows(

@@ -25,6 +25,8 @@ def fields(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]
     while at < end:
         tag, at = varint(data, at, end)
         number, wire = tag >> 3, tag & 7
+        if number == 0:
+            raise ValueError("a protobuf message must be well formed. Received: field 0")
         if wire == 0:
             value, at = varint(data, at, end)
             yield number, wire, value, at
@@ -35,7 +37,7 @@ def fields(data: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]
             length = 8 if wire == 1 else 4
         else:
             raise ValueError(f"a protobuf message must be well formed. Received: wire type {wire}")
-        if number == 0 or length > end - at:
+        if length > end - at:
             raise ValueError(
                 f"a protobuf message must be whole. Received: field {number} ends behind its message"
             )

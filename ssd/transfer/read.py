@@ -13,13 +13,13 @@ import numpy as np
 
 from ssd.transfer.caffe import is_caffe, read_caffe
 from ssd.transfer.chainer import is_npz, read_chainer
-from ssd.transfer.hdf5 import open_hdf5
+from ssd.transfer.hdf5 import open_hdf5, whole
 from ssd.transfer.keras3 import is_keras3, read_keras3, read_keras_archive
 from ssd.transfer.keras_hdf5 import is_keras_hdf5, read_keras_hdf5
 from ssd.transfer.names import FOREIGN, UNUSABLE
 from ssd.transfer.pytorch import is_torch_zip, read_torch_stream, read_torch_zip
 from ssd.transfer.tf_checkpoint import MAGIC, find_index, read_tf_checkpoint
-from ssd.transfer.weightfile import WeightFile
+from ssd.transfer.weightfile import ZIP_DAMAGE, WeightFile
 
 FORMATS = (
     "Keras HDF5 (0.x to 3), .weights.h5, .keras, .caffemodel, Chainer .npz, PyTorch .pth, "
@@ -47,7 +47,12 @@ def open_weights(path: str | Path) -> WeightFile:
         OSError: there is no such file.
     """
     path = Path(path)
-    file = _open(path)
+    try:
+        file = _open(path)
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{error}, in {path}") from None
     try:
         for layer in file.layers:
             if layer.name.endswith(FOREIGN):
@@ -74,7 +79,7 @@ def orientation(kernel: np.ndarray) -> tuple[str, bool] | None:
     own = _imagenet_conv1_1()
     ways = {("BGR", False): own, ("RGB", False): own[:, :, ::-1]}
     ways |= {(order, True): way[::-1, ::-1] for (order, _), way in ways.items()}
-    if not np.isfinite(kernel).all() or kernel.shape != own.shape or kernel.std() == 0:
+    if kernel.shape != own.shape or not 0 < np.abs(kernel).max() < 1e30 or kernel.std() == 0:
         return None
     fits = sorted(((np.corrcoef(kernel.ravel(), w.ravel())[0, 1], way) for way, w in ways.items()))
     (second, _), (best, way) = fits[-2:]
@@ -83,10 +88,12 @@ def orientation(kernel: np.ndarray) -> tuple[str, bool] | None:
 
 def _open(path: Path) -> WeightFile:
     index = find_index(path)
-    if path.is_dir() or not path.is_file():
-        if index is None:
-            raise FileNotFoundError(f"a weight file must exist. Received: {path}")
-        return read_tf_checkpoint(index, path)
+    if not path.is_file():
+        if index is not None:
+            return read_tf_checkpoint(index, path)
+        if path.exists():
+            raise ValueError(f"a weight file must be one of: {FORMATS}. Received: {path}, which is no file")
+        raise FileNotFoundError(f"a weight file must exist. Received: {path}")
     with open(path, "rb") as file:
         start = file.read(16)
         file.seek(max(0, path.stat().st_size - 8))
@@ -109,12 +116,15 @@ def _open(path: Path) -> WeightFile:
 def _open_hdf5(path: Path) -> WeightFile:
     file = open_hdf5(path, path)
     try:
-        if is_keras3(file):
-            found = read_keras3(file, path)
-        elif is_keras_hdf5(file):
-            found = read_keras_hdf5(file, path)
-        else:
-            raise ValueError(f"HDF5 weights must be Keras'. Received: {path} with {', '.join(file)[:200]}")
+        with whole(path):
+            if is_keras3(file):
+                found = read_keras3(file, path)
+            elif is_keras_hdf5(file):
+                found = read_keras_hdf5(file, path)
+            else:
+                raise ValueError(
+                    f"HDF5 weights must be Keras'. Received: {path} with {', '.join(file)[:200]}"
+                )
     except BaseException:
         file.close()
         raise
@@ -125,7 +135,7 @@ def _open_hdf5(path: Path) -> WeightFile:
 def _open_zip(path: Path) -> WeightFile:
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (ValueError, *ZIP_DAMAGE) as error:
         raise ValueError(f"a zip file must be whole. Received: {path} ({error})") from None
     try:
         names = archive.namelist()
@@ -181,7 +191,7 @@ def _orient(file: WeightFile) -> None:
         return
     array = kernel.read()
     array = array.transpose(2, 3, 1, 0) if kernel.layout == "OIHW" else array
-    found = orientation(array.astype(np.float32))
+    found = orientation(array.astype(np.float64))
     if found is None:
         return
     order, flipped = found

@@ -10,6 +10,9 @@ from ssd.spec import get_spec
 from ssd.transfer.classes import parse_classes
 from ssd.transfer.plan import Options, open_source
 
+# Of model files: Keras 3 weights, Keras 3 archive, legacy Keras 2.
+SUFFIXES = (".weights.h5", ".keras", ".h5", ".hdf5")
+
 
 def find_source(name_or_path: str | Path, options: Options, **calls: object) -> tuple[Path, Options]:
     """The path of a weight file; for a known name also what is known of it, where options are silent.
@@ -25,8 +28,17 @@ def find_source(name_or_path: str | Path, options: Options, **calls: object) -> 
     known = KNOWN.get(str(name_or_path))
     if known is None or path == Path(name_or_path):
         return path, options
-    told = {"source_spec": known.spec, "channel_order": known.channel_order, "source_clip": known.clip}
+    if path.name.endswith((".zip", ".tar.gz")):
+        raise ValueError(f"{known.name} is an archive, to be unpacked by hand: {path}. {known.note}")
+    # Its channel order is not taken from there: the first convolution itself shows it.
+    told = {"source_spec": known.spec, "source_clip": known.clip}
     return path, replace(options, **{k: v for k, v in told.items() if getattr(options, k) is None})
+
+
+def check_suffix(path: Path) -> None:
+    """Raise ValueError for a model file that `ssd.transfer.write.save_model` cannot write."""
+    if not any(path.name.lower().endswith(s) and path.name.lower() != s for s in SUFFIXES):
+        raise ValueError(f"a model file must end in {', '.join(SUFFIXES)}. Received: {path}")
 
 
 def choose_target(
@@ -34,7 +46,7 @@ def choose_target(
     options: Options,
     name: str,
     spec: str | None = None,
-    backbone: str = "vgg16",
+    backbone: str | None = None,
     cut: str | None = None,
     classes: str | tuple[str, ...] | None = None,
     clip: str | None = None,
@@ -46,8 +58,8 @@ def choose_target(
         options: of the transfer.
         name: of the model.
         spec: None takes that of the file's heads; "ssd300" for a backbone.
-        backbone: name of the extractor.
-        cut: its last layer.
+        backbone: name of the extractor; None takes that of the file's card, else "vgg16".
+        cut: its last layer; None likewise.
         classes: names; or "voc", "coco", "a,b" or a text file; None takes those of the file.
         clip: of the anchors; None takes what the file's heads were trained with.
     Raises:
@@ -55,6 +67,8 @@ def choose_target(
     """
     file, origin = open_source(path, options)
     file.close()
+    if backbone is None:
+        backbone, cut = (file.card.backbone, cut or file.card.cut) if file.card else ("vgg16", cut)
     if spec is None:
         spec = origin.spec if origin else "ssd300"
     if spec is None:
@@ -66,7 +80,8 @@ def choose_target(
     else:
         told = "without heads" if origin is None else f"with {origin.outputs - 1} classes of unknown names"
         raise ValueError(f"--classes must be given. Received: {path}, {told}")
-    if clip is None and origin:
-        clip = options.source_clip or file.clip or (file.card or {}).get("clip")
+    heads_taken = origin and not options.last and not any("mbox" in pattern for pattern in options.skip)
+    if clip is None and heads_taken:
+        clip = options.source_clip or file.clip or (file.card.clip if file.card else None)
     clip = None if clip == get_spec(spec).clip else clip
     return ModelCard(name, spec, backbone, names, cut, clip=clip)

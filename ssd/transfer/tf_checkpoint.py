@@ -19,10 +19,14 @@ _TYPES = {1: "<f4", 2: "<f8", 19: "<f2"}
 _ROLES = {"weights": "kernel", "kernel": "kernel", "biases": "bias", "bias": "bias", "gamma": "gamma",
           "beta": "beta", "moving_mean": "mean", "moving_variance": "variance"}  # fmt: skip
 _MAX_INDEX = 64 << 20
+_MAX_SHARDS = 1000
+_MAX_ENTRIES, _MAX_KEY = 100_000, 4_000
 
 
 def find_index(path: Path) -> Path | None:
     """The `.index` file of a checkpoint named by its prefix, its index or one of its shards."""
+    if not path.name:
+        return None
     prefix = re.sub(r"\.(index|data-\d{5}-of-\d{5})$", "", path.name)
     index = path.with_name(f"{prefix}.index")
     return index if index.is_file() else None
@@ -39,6 +43,8 @@ def read_tf_checkpoint(index: Path, path: Path) -> WeightFile:
     try:
         entries = dict(_table(index.read_bytes()))
         shards = _numbers(entries.pop(b"", b"")).get(1, 1)
+        if not 0 < shards <= _MAX_SHARDS:
+            raise ValueError(f"{shards} shards")
         grouped: dict[str, list[tuple[str, dict]]] = {}
         for key, value in entries.items():
             layer, _, word = key.decode("utf-8", "replace").rpartition("/")
@@ -56,8 +62,11 @@ def read_tf_checkpoint(index: Path, path: Path) -> WeightFile:
         layers.append(Layer(i, layer, tuple(tensors), canonical_name(layer)))
     check_total(layers, path)
     # The table is sorted by name.
-    return WeightFile(path, "TensorFlow checkpoint", tuple(layers), ordered=False, channel_order="RGB",
-                      clip="none")  # fmt: skip
+    data = [index.with_name(_shard(index, i, shards)) for i in range(shards)]
+    return WeightFile(
+        path, "TensorFlow checkpoint", tuple(layers), ordered=False, channel_order="RGB", clip="none",
+        files=(index, *(shard for shard in data if shard.is_file())),
+    )  # fmt: skip
 
 
 def _tensor(index: Path, shards: int, layer: str, word: str, entry: dict) -> Tensor:
@@ -66,8 +75,7 @@ def _tensor(index: Path, shards: int, layer: str, word: str, entry: dict) -> Ten
     if dtype is None:
         raise ValueError(f"a tensor must hold floats. Received: {name} of type {entry.get(1, 0)}")
     shape, offset, size = entry.get("shape", ()), entry.get(4, 0), entry.get(5, 0)
-    shard = f"{index.name.removesuffix('.index')}.data-{entry.get(3, 0):05d}-of-{shards:05d}"
-    data = index.with_name(shard)
+    data = index.with_name(_shard(index, entry.get(3, 0), shards))
     if not data.is_file():
         raise ValueError(f"a checkpoint must have all its files. Received: no {data}")
     wanted = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
@@ -82,6 +90,10 @@ def _tensor(index: Path, shards: int, layer: str, word: str, entry: dict) -> Ten
     return make_tensor(name, _ROLES[word], shape, np.dtype(dtype).name, layout, read)
 
 
+def _shard(index: Path, number: int, shards: int) -> str:
+    return f"{index.name.removesuffix('.index')}.data-{number:05d}-of-{shards:05d}"
+
+
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of a LevelDB table."""
     if len(data) < 48 or not data.endswith(MAGIC):
@@ -89,8 +101,13 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     at = len(data) - 48
     for _ in range(2):  # the handle of the meta index; that of the index follows
         _, at = varint(data, at, len(data))
+    count = 0
     for _, handle in _block(data, *_handle(data, at)):
-        yield from _block(data, *_handle(handle, 0))
+        for key, value in _block(data, *_handle(handle, 0)):
+            count += 1  # blocks can be named again and again
+            if count > _MAX_ENTRIES or len(key) > _MAX_KEY:
+                raise ValueError(f"over {_MAX_ENTRIES:,} entries or {_MAX_KEY:,} bytes a name")
+            yield key, value
 
 
 def _handle(data: bytes, at: int) -> tuple[int, int]:

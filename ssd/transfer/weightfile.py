@@ -14,6 +14,10 @@ from types import TracebackType
 
 import numpy as np
 
+from ssd.card import ModelCard
+
+# What this project puts into its own HDF5 files beside the weights; in archives, files of these names.
+CARD, LEDGER, LAYER_NAMES = "ssd_card", "ssd_ledger", "ssd_layer_names"
 ROLES = ("kernel", "bias", "scale", "gamma", "beta", "mean", "variance")
 # How the axes of a tensor stand: rows, columns, inputs, outputs; "C": one number a channel.
 LAYOUTS = ("HWIO", "OIHW", "IO", "OI", "C")
@@ -85,6 +89,7 @@ class WeightFile:
         clip: of the anchors that the heads were trained with, if this kind of file tells.
         card: the model card of this project's own files.
         notes: what a user should know of how the file was read.
+        files: all that it consists of; empty: `path` alone.
         close: gives the file back.
     """
 
@@ -97,8 +102,9 @@ class WeightFile:
     flatten: str = "HWC"
     delta_order: str = "xywh"
     clip: str | None = None
-    card: dict | None = None
+    card: ModelCard | None = None
     notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
     close: Callable[[], None] = lambda: None
 
     def __enter__(self) -> "WeightFile":

@@ -5,7 +5,6 @@ old ports by name, and by their loops over `layer_names`.
 """
 
 import zipfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from ssd.card import ModelCard, card_to_json, file_sha256
 from ssd.checkpoint import describe_file, save_checkpoint
 from ssd.model import L2Normalize
 from ssd.transfer.ledger import Ledger, ledger_to_json
+from ssd.transfer.target import check_suffix
+from ssd.transfer.weightfile import CARD, LEDGER
 
 # The 66 names of weights_SSD300.hdf5 as the port to Keras 2 has them (cory8249/ssd_keras, ssd_v2.py);
 # ours have the same places up to 51, and the rest no weights.
@@ -44,8 +45,12 @@ def save_model(path: str | Path, model: keras.Model, card: ModelCard, ledger: Le
         OSError: the file cannot be written.
     """
     path = Path(path)
-    write = _writer(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_suffix(path)
+    write = next(w for suffix, w in _WRITERS.items() if path.name.lower().endswith(suffix))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ValueError(f"a model file must lie in a folder. Received: {path}") from None
     write(path, model, card, ledger)
     ledger = replace(ledger, result={"file": path.name, "sha256": file_sha256(path)})
     beside = path.with_name(f".part-{path.name}.ledger.json")
@@ -54,25 +59,13 @@ def save_model(path: str | Path, model: keras.Model, card: ModelCard, ledger: Le
     return ledger
 
 
-def check_suffix(path: str | Path) -> None:
-    """Raise ValueError for a path that `save_model` cannot write."""
-    _writer(Path(path))
-
-
-def _writer(path: Path) -> Callable:
-    for suffix, write in _WRITERS.items():
-        if path.name.lower().endswith(suffix) and path.name.lower() != suffix:
-            return write
-    raise ValueError(f"a model file must end in {', '.join(_WRITERS)}. Received: {path}")
-
-
 def _save_archive(path: Path, model: keras.Model, card: ModelCard, ledger: Ledger) -> None:
     beside = path.with_name(f".part-{path.name}")
     try:
         model.save(beside)
         with zipfile.ZipFile(beside, "a") as archive:
-            archive.writestr("ssd_card.json", card_to_json(card))
-            archive.writestr("ssd_ledger.json", ledger_to_json(ledger))
+            archive.writestr(f"{CARD}.json", card_to_json(card))
+            archive.writestr(f"{LEDGER}.json", ledger_to_json(ledger))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
