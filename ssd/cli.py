@@ -1,6 +1,7 @@
 """The installed command `ssd`: it finds each sub-command in tools/NAME.py and imports no other."""
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
@@ -44,6 +45,9 @@ def run(call: Callable, *args: object, **options: object) -> object:
     """
     try:
         return call(*args, **options)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError, ImportError) as error:
         text = str(error)
         if isinstance(error, ModuleNotFoundError):

@@ -140,7 +140,7 @@ def test_checkpoint_round_trip(tmp_path, wrapped):
     with pytest.raises(ValueError, match=r"\.weights\.h5"):
         save_checkpoint(tmp_path / "a.h5", wrapped, card)
     (tmp_path / "b.weights.h5").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"HDF5 with a card.*b\.weights\.h5"):
+    with pytest.raises(ValueError, match=r"a checkpoint must be a .*with a card.*b\.weights\.h5"):
         read_card(tmp_path / "b.weights.h5")
 
 

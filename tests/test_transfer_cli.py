@@ -118,6 +118,13 @@ def test_only_what_is_needed_is_read(tmp_path):
     assert from_4_2.returncode == 0, from_4_2.stderr
 
 
+def test_a_pipe_may_be_closed_early(v1_file):
+    command = f"'{SSD}' models show '{v1_file}' | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert "Keras 2 HDF5, 25,765,497 parameters" in done.stdout
+    assert done.stderr == ""
+
+
 def test_help_tells_the_scheme():
     done = ssd("transfer", "--help")
     for text in (

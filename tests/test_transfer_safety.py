@@ -137,8 +137,8 @@ HDF5 = {
         "stored whole.*bias:0",
     ),
     "null": (lambda g, o: g.create_dataset("bias:0", data=h5py.Empty("f4")), "whole"),
-    "group": (lambda g, o: g.create_group("bias:0"), "an array.*bias:0"),
-    "itself": (lambda g, o: g.__setitem__("bias:0", g), "an array.*bias:0"),
+    "group": (lambda g, o: g.create_group("bias:0"), "bias:0 must be an array"),
+    "itself": (lambda g, o: g.__setitem__("bias:0", g), "bias:0 must be an array"),
     "nothing": (lambda g, o: None, "bias:0.*no such member"),
     "names": (lambda g, o: g.attrs.__setitem__("weight_names", [1.0, 2.0]), "weight_names.*texts"),
     "more names": (
@@ -158,6 +158,7 @@ def test_hdf5_reaches_nowhere(case, tmp_path):
     refused(path, match)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("name", ["model_weights", "layers", "conv1_1"])
 def test_a_group_elsewhere_is_not_opened(name, tmp_path):
     os.mkfifo(tmp_path / "pipe")  # to open it would wait for ever
@@ -181,6 +182,7 @@ def test_a_group_inside_itself_is_refused(twice, tmp_path):
             for name in "ab":
                 layers.create_group(name)["layers"] = inner
             layers = inner
+        layers.create_group("last/vars")
     refused(path, "a tree")
 
 

@@ -112,6 +112,13 @@ def test_a_header_that_lies(header, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_header_of_python_2_is_read(tmp_path):
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (4L,), }\n"
+    data = b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + np.ones(4, np.float32).tobytes()
+    with open_weights(npz(tmp_path / "w.npz", {"conv1_1/b.npy": data})) as file:
+        assert file.layers[0].tensors[0].read().tolist() == [1, 1, 1, 1]
+
+
 # ---- Keras archives
 
 
@@ -119,7 +126,7 @@ def test_a_header_that_lies(header, tmp_path, monkeypatch):
 def archive(tmp_path) -> Path:
     """A small `.keras` file."""
     h.write_keras3_weights(tmp_path / "inner", arrays())
-    h.write_keras_zip(tmp_path / "m.keras", tmp_path / "inner")
+    h.write_keras_zip(tmp_path / "m.keras", tmp_path / "inner", v1=True)
     (tmp_path / "inner").unlink()
     return tmp_path / "m.keras"
 

@@ -5,6 +5,7 @@ Names: chainer/chainercv, links/model/ssd. No array of objects (a pickle) is eve
 
 import math
 import tokenize
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def _ordered(tensors: list[Tensor]) -> tuple[Tensor, ...]:
 def _tensor(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, role: str) -> Tensor:
     """An array by its header alone; the header must claim exactly the bytes that follow."""
     try:
-        with archive.open(info) as member:
+        with archive.open(info) as member, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python 2 wrote shapes as (64L, 3L)
             version = np.lib.format.read_magic(member)
             reader = {(1, 0): np.lib.format.read_array_header_1_0,
                       (2, 0): np.lib.format.read_array_header_2_0}[version]  # fmt: skip

@@ -77,6 +77,8 @@ def orientation(kernel: np.ndarray) -> tuple[str, bool] | None:
         "BGR" or "RGB", and whether it is turned by 180 degrees; None if it is like none of the four.
     """
     own = _imagenet_conv1_1()
+    with np.errstate(invalid="ignore"):  # NaN is a matter of whoever takes the tensor
+        kernel = kernel.astype(np.float64)
     ways = {("BGR", False): own, ("RGB", False): own[:, :, ::-1]}
     ways |= {(order, True): way[::-1, ::-1] for (order, _), way in ways.items()}
     if kernel.shape != own.shape or not 0 < np.abs(kernel).max() < 1e30 or kernel.std() == 0:
@@ -191,7 +193,7 @@ def _orient(file: WeightFile) -> None:
         return
     array = kernel.read()
     array = array.transpose(2, 3, 1, 0) if kernel.layout == "OIHW" else array
-    found = orientation(array.astype(np.float64))
+    found = orientation(array)
     if found is None:
         return
     order, flipped = found
