@@ -75,15 +75,18 @@ class RunFolder:
 
     def write_settings(self, settings: Settings) -> None:
         """Store the settings: the inverse of `read_settings`."""
-        beside = self.path / ".part-run.json"
-        beside.write_text(json.dumps(asdict(settings), indent=2) + "\n", "utf-8")
-        beside.replace(self.path / "run.json")
+        self.write_text("run.json", json.dumps(asdict(settings), indent=2) + "\n")
 
-    def write_ledger(self, text: str) -> None:
-        """Store where the start weights came from, in JSON."""
-        beside = self.path / ".part-ledger.json"
+    def write_text(self, name: str, text: str) -> None:
+        """Store a text file, replaced in one step."""
+        beside = self.path / f".part-{name}"
         beside.write_text(text, "utf-8")
-        beside.replace(self.path / "ledger.json")
+        beside.replace(self.path / name)
+
+    def rows(self, first: int, last: int) -> list[dict]:
+        """The history of the epochs after `first` up to `last`, numbers as numbers."""
+        rows = [row for row in self._rows() if first < int(row["epoch"]) <= last]
+        return [{k: v if k == "stage" else float(v) for k, v in row.items()} for row in rows]
 
     def add_epoch(self, model: keras.Model, card: ModelCard, row: dict) -> None:
         """Write a row of the history and a checkpoint, and drop checkpoints that are not kept.
@@ -135,11 +138,8 @@ class RunFolder:
 
     def _add_row(self, row: dict) -> list[dict]:
         """All rows after adding one; an epoch that is done again after a kill replaces its row."""
-        path, rows = self.path / "history.csv", []
-        if path.exists():
-            with open(path, newline="", encoding="utf-8") as file:
-                rows = [r for r in csv.DictReader(file) if int(r["epoch"]) < row["epoch"]]
-        rows.append(row)
+        path = self.path / "history.csv"
+        rows = [r for r in self._rows() if int(r["epoch"]) < row["epoch"]] + [row]
         beside = self.path / ".part-history.csv"
         with open(beside, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row))
@@ -147,6 +147,13 @@ class RunFolder:
             writer.writerows(rows)
         beside.replace(path)
         return rows
+
+    def _rows(self) -> list[dict]:
+        path = self.path / "history.csv"
+        if not path.exists():
+            return []
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
 
 
 def read_settings(path: str | Path) -> Settings:

@@ -15,17 +15,76 @@ _RANGE = re.compile(r"(\d*):(\d*)")
 
 @dataclass(frozen=True)
 class Stage:
-    """Which layers are trained, for how long and how fast.
+    """What a stage trains and how, as plain data; each field is a key of a recipe.
 
     `layers` joins with "+": the words `bridge` (the bridging layers and every layer whose weights
     are still random), `extractor`, `heads`, `all`, patterns of layer names such as `conv[45]_*`, and
     ranges of places in `model.layers` such as `2:4`, which is the third and the fourth layer.
+
+    Raises:
+        ValueError: a field has a value that it cannot have.
     """
 
     layers: str
     epochs: int
     learning_rate: float = 5e-4  # at its peak
     cache_views: int = 0  # augmented views of each picture kept on disk; 0: fresh ones every epoch
+    optimizer: str = "adamw"  # or "adam", "sgd"
+    schedule: str = "cosine"  # or "constant", "exponential", "multistep", "plateau"
+    warm_up: float = 0.06  # share of the steps in which the rate rises to its peak, of "cosine"
+    decay: float = 0.9  # an epoch, of "exponential"
+    drops: tuple[float, ...] = (2 / 3, 5 / 6)  # shares of the steps after which x0.1, of "multistep"
+    plateau: int = 3  # epochs without a lower val_loss before x0.1, of "plateau"
+    weight_decay: float = 0.05  # of kernels: decoupled in "adamw", added to the gradient in "sgd"
+    clip_norm: float = 10.0  # largest norm of all gradients together; 0: not clipped
+    ema: float = 0.0  # decay a step of the averaged weights that are validated and kept; 0: none
+    patience: int = 0  # epochs without a higher val_mAP before the stage ends; 0: all epochs
+    location_weight: float = 1.0  # of the location loss
+    negative_ratio: int = 3  # background anchors a match in the confidence loss
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "drops", tuple(self.drops))
+        rules = {
+            "epochs": self.epochs >= 1,
+            "learning_rate": self.learning_rate > 0,
+            "cache_views": self.cache_views >= 0,
+            "optimizer": self.optimizer in OPTIMIZERS,
+            "schedule": self.schedule in SCHEDULES,
+            "warm_up": 0 <= self.warm_up < 1,
+            "decay": 0 < self.decay <= 1,
+            "drops": all(0 < drop < 1 for drop in self.drops),
+            "plateau": self.plateau >= 1,
+            "weight_decay": self.weight_decay >= 0,
+            "clip_norm": self.clip_norm >= 0,
+            "ema": 0 <= self.ema < 1,
+            "patience": self.patience >= 0,
+            "location_weight": self.location_weight >= 0,
+            "negative_ratio": self.negative_ratio >= 1,
+        }
+        for key, good in rules.items():
+            if not good:
+                raise ValueError(f"{key} of a stage must be {_RULES[key]}. Received: {getattr(self, key)!r}")
+
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = ("cosine", "constant", "exponential", "multistep", "plateau")
+_RULES = {
+    "epochs": "1 or more",
+    "learning_rate": "above 0",
+    "cache_views": "0 or more",
+    "optimizer": f"one of {', '.join(OPTIMIZERS)}",
+    "schedule": f"one of {', '.join(SCHEDULES)}",
+    "warm_up": "a share from 0 to below 1",
+    "decay": "a factor up to 1",
+    "drops": "shares between 0 and 1",
+    "plateau": "1 or more",
+    "weight_decay": "0 or more",
+    "clip_norm": "0 or more",
+    "ema": "0 to below 1",
+    "patience": "0 or more",
+    "location_weight": "0 or more",
+    "negative_ratio": "1 or more",
+}
 
 
 def parse_stages(text: str, learning_rates: list[float], cache_views: list[int]) -> tuple[Stage, ...]:
@@ -104,45 +163,6 @@ def list_layers(model: keras.Model, names: set[str]) -> str:
         before = layer.name in names
     shown = [", ".join(run) if len(run) < 4 else f"{run[0]} ... {run[-1]}" for run in runs]
     return ", ".join(shown) or "none"
-
-
-class LayerwiseAdamW(keras.optimizers.AdamW):
-    """AdamW whose learning rate is multiplied by a factor in some layers.
-
-    Args:
-        factors: layer name -> factor; 1 for every other layer.
-    """
-
-    def __init__(self, learning_rate: object, factors: dict[str, float], **options: object) -> None:
-        super().__init__(learning_rate, **options)
-        self._factors = dict(factors)
-
-    def update_step(self, gradient: object, variable: object, learning_rate: object) -> None:
-        # On TensorFlow this is a bare tf.Variable; the optimizer knows which of ours it is.
-        own = self._trainable_variables[self._get_variable_index(variable)]
-        factor = self._factors.get(own.path.split("/")[0], 1.0)
-        super().update_step(gradient, variable, learning_rate * factor)
-
-
-def make_optimizer(stage: Stage, steps: int, factors: dict[str, float]) -> keras.Optimizer:
-    """AdamW with weight decay on kernels, gradients clipped to norm 10, warm-up and cosine.
-
-    Args:
-        stage: for its peak learning rate.
-        steps: batches of the whole stage.
-        factors: of `LayerwiseAdamW`.
-    """
-    warm_up = max(1, int(0.06 * steps))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        stage.learning_rate / 20,
-        max(1, steps - warm_up),
-        alpha=0.01,  # ends at a hundredth of the peak
-        warmup_target=stage.learning_rate,
-        warmup_steps=warm_up,
-    )
-    optimizer = LayerwiseAdamW(schedule, factors, weight_decay=0.05, global_clipnorm=10.0)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
 
 
 def _fits(index: int, name: str, word: str, bridge: set[str], names: set[str]) -> bool:

@@ -15,10 +15,12 @@ from ssd.detector import postprocess
 from ssd.features import frozen_features, split_model
 from ssd.loss import ConfidenceLoss, LocationLoss, MatchedAccuracy
 from ssd.metrics.voc import evaluate_voc
+from ssd.optimizers import averaged, has_converged, make_optimizer, plateau_rate, variable_factors
+from ssd.recipe import recipe_to_toml
 from ssd.records import Detections, Sample
 from ssd.run import RunFolder, Settings, restore
 from ssd.spec import SSDSpec
-from ssd.stages import Stage, bridge_layers, choose_layers, freeze_all_but, list_layers, make_optimizer
+from ssd.stages import Stage, bridge_layers, choose_layers, freeze_all_but, list_layers
 from ssd.start import start
 from ssd.transfer.ledger import ledger_to_json
 
@@ -52,8 +54,9 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
     plan = plan_stages(model, settings.stages, new, settings.freeze)
     run = RunFolder(path)
     run.write_settings(settings)
+    run.write_text("recipe.toml", recipe_to_toml(settings))
     if begin.ledger:
-        run.write_ledger(ledger_to_json(begin.ledger))
+        run.write_text("ledger.json", ledger_to_json(begin.ledger))
     factors = meta.get("factors") or (_scale_fc6(model, val_views) if "fc6" in new else {})
     if arrays:
         restore(arrays, model)
@@ -87,21 +90,34 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
 
         # Pretrained layers beside random ones learn more slowly, or the first steps undo them.
         slower = dict.fromkeys(trainable - new, BACKBONE_FACTOR) if trainable & new else {}
-        optimizer = make_optimizer(stage, len(batches) * stage.epochs, slower | factors)
-        _compile(back, optimizer)
+        rates = variable_factors(model, slower | factors)
+        optimizer = make_optimizer(stage, len(batches) * stage.epochs, rates)
+        _compile(back, optimizer, stage)
         if arrays and epoch > first:
             restore(arrays, model, optimizer)
 
         while epoch < last:
+            past = run.rows(first, epoch)
+            if has_converged(stage, [row["val_mAP"] for row in past]):
+                say(f"stage {number} ends: no higher val_mAP in {stage.patience} epochs")
+                break
+            if stage.schedule == "plateau":
+                optimizer.learning_rate = plateau_rate(stage, [row["val_loss"] for row in past])
             started = time.monotonic()
             batches.start_epoch(epoch)
             logs = _fit_epoch(back, batches, track, f"epoch {epoch + 1} of {last} ({stage.layers})")
-            logs |= validate(back, val_batches, val_samples, spec, settings.class_names)
             epoch += 1
-            seconds = round(time.monotonic() - started, 1)
-            run.add_epoch(model, card, {"epoch": epoch, "stage": stage.layers, **logs, "seconds": seconds})
+            with averaged(optimizer):
+                logs |= validate(back, val_batches, val_samples, spec, settings.class_names)
+                row = {"epoch": epoch, "stage": stage.layers, "learning_rate": _rate(optimizer), **logs}
+                run.add_epoch(model, card, row | {"seconds": round(time.monotonic() - started, 1)})
+            if epoch == last:
+                _keep_averages(back, optimizer)
             run.save_state(model, optimizer, {"epoch": epoch, "factors": factors, "new": sorted(new)})
             say(f"epoch {epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in logs.items()))
+        if epoch < last:
+            _keep_averages(back, optimizer)
+            epoch = last
     return run.best
 
 
@@ -205,11 +221,21 @@ _LOGS = {
 }
 
 
-def _compile(back: keras.Model, optimizer: keras.Optimizer) -> None:
+def _keep_averages(back: keras.Model, optimizer: keras.Optimizer) -> None:
+    """At the end of a stage, take the averaged weights for good; nothing without EMA."""
+    optimizer.finalize_variable_values(back.trainable_variables)
+
+
+def _rate(optimizer: keras.Optimizer) -> float:
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def _compile(back: keras.Model, optimizer: keras.Optimizer, stage: Stage) -> None:
     accuracy = keras.metrics.SparseCategoricalAccuracy(name="acc")
     metrics = [[accuracy, MatchedAccuracy(name="matched_acc")], []]
     # Compiling to XLA makes a step on a CPU slower and takes twice the memory.
-    back.compile(optimizer, loss=[ConfidenceLoss(), LocationLoss()], metrics=metrics, jit_compile=False)
+    losses = [ConfidenceLoss(stage.negative_ratio), LocationLoss(stage.location_weight)]
+    back.compile(optimizer, loss=losses, metrics=metrics, jit_compile=False)
     optimizer.build(back.trainable_variables)
 
 

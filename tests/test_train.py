@@ -196,6 +196,34 @@ def test_cached_features_train_and_frozen_layers_stay(mini_voc, start, tmp_path)
     assert caches == {"6", "1"}  # two views of three training images, one of the validation image
 
 
+def test_averages_are_kept_and_a_stage_ends_early(mini_voc, start, tmp_path):
+    # No learning to speak of: the first epoch cannot be beaten, and the averages are the weights.
+    stages = (
+        Stage(
+            "heads",
+            5,
+            1e-9,
+            optimizer="sgd",
+            schedule="plateau",
+            plateau=1,
+            ema=0.9,
+            patience=1,
+            cache_views=1,
+        ),
+        Stage("heads", 1, 1e-9),
+    )
+    lines = []
+    train(_settings(mini_voc, stages, front="f32", init=str(start)), tmp_path / "run", lines.append)
+    with open(tmp_path / "run/history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "6"]  # the next stage keeps its numbers
+    assert "stage 1 ends: no higher val_mAP in 1 epochs" in lines
+    assert float(rows[0]["learning_rate"]) == pytest.approx(1e-9)
+    recipe = (tmp_path / "run/recipe.toml").read_text()
+    assert 'schedule = "plateau"' in recipe
+    assert (tmp_path / "run/ledger.json").exists()
+
+
 def test_resume_after_kill_goes_on_at_the_last_epoch(mini_voc, start, tmp_path):
     run = tmp_path / "run"
     command = [SSD, "train", mini_voc, "--out", run, "--stages", "heads:6", "--init", start]

@@ -122,9 +122,10 @@ def test_torchvision_of_91_classes(case, image, tmp_path):
     assert {row.action for row in ledger.rows} == {"loaded", "converted", "sliced"}
 
 
-def test_keras_archive(case, image, tmp_path):
+@pytest.mark.parametrize("names", [True, False])  # False: before Keras 3.6
+def test_keras_archive(names, case, image, tmp_path):
     model, arrays, expected = case(True)
-    h.write_keras3_weights(tmp_path / "w.h5", arrays)
+    h.write_keras3_weights(tmp_path / "w.h5", arrays, names=names)
     h.write_keras_zip(tmp_path / "m.keras", tmp_path / "w.h5", v1=True)
     with open_weights(tmp_path / "m.keras") as file:
         assert file.ordered

@@ -231,7 +231,7 @@ def project_layers(v1: bool) -> list[tuple[str, str]]:
     """Name and class of every layer of this program's network."""
     maps, sources = (SOURCES[:5], _V1_SOURCES) if v1 else (SOURCES, SOURCES)
     names = ["image", *_trunk_names(v1, "conv7_padding")]
-    names += [f"{source}_mbox_conf" for source in maps] + (["pool6"] if v1 else [])
+    names += (["pool6"] if v1 else []) + [f"{source}_mbox_conf" for source in maps]
     names += [f"{source}_mbox_loc" for source in maps]
     names += [f"{source}_mbox_{kind}_flat" for kind in ("conf", "loc") for source in sources]
     kinds = {"image": "InputLayer", "conv7_padding": "ZeroPadding2D", "pool6": "GlobalAveragePooling2D"}

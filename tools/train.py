@@ -25,6 +25,7 @@ from ssd.cli import fail, numbers, run, track
     help="LAYERS:EPOCHS, comma between. LAYERS: bridge (bridging and other new layers), extractor, heads, "
     "all, patterns of names, or ranges of places such as 2:4, joined with +.",
 )
+@click.option("--recipe", help="A TOML file, or one of bridge, paper, small-data, in place of --stages.")
 @click.option("--learning-rate", default="5e-4,1e-4", show_default=True, help="Peak; one, or one a stage.")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
 @click.option(
@@ -84,10 +85,14 @@ def main(data: tuple, out: Path | None, resume: Path | None, **options: object) 
     """Train a detector on DATA, one or more folders in VOC layout."""
     if bool(data) == bool(resume):
         raise click.UsageError("give either DATA or --resume RUN")
+    given = click.get_current_context().get_parameter_source
+    told = {key for key in options if given(key) is click.core.ParameterSource.COMMANDLINE}
+    if options["recipe"] and (both := told & {"stages", "learning_rate", "cache_views"}):
+        raise click.UsageError(f"--recipe has its own {', '.join(sorted(both))}")
     if resume:
         settings, folder = run(_stored, resume), resume
     else:
-        settings = run(_settings, data, **options)
+        settings = run(_settings, data, told, **options)
         folder = out or Path("runs") / Path(data[0]).resolve().name
         if (folder / "run.json").exists():
             fail(f"{folder} holds a run already: go on with it by --resume {folder}, or choose another --out")
@@ -111,8 +116,18 @@ def _stored(folder: Path):
     return read_settings(folder)
 
 
-def _settings(data: tuple, stages: str, learning_rate: str, cache_views: str, classes: str | None, **options):
+def _settings(
+    data: tuple,
+    told: set,
+    recipe: str | None,
+    stages: str,
+    learning_rate: str,
+    cache_views: str,
+    classes: str | None,
+    **options,
+):
     from ssd.datasets.voc import find_classes
+    from ssd.recipe import read_recipe
     from ssd.run import Settings
     from ssd.stages import parse_stages
     from ssd.transfer.classes import parse_classes
@@ -121,9 +136,14 @@ def _settings(data: tuple, stages: str, learning_rate: str, cache_views: str, cl
         chosen = parse_classes(classes)
     else:
         chosen = tuple(sorted({name for root in data for name in find_classes(root, options["split"])}))
-    rates, views = numbers(learning_rate), [int(v) for v in numbers(cache_views)]
-    # The default names two rates; a run of one stage takes the first.
-    parsed = parse_stages(stages, rates[: stages.count(",") + 1], views)
+    if recipe:
+        # A flag that was given goes before the recipe.
+        values, parsed = read_recipe(recipe)
+        options |= {key: value for key, value in values.items() if key not in told}
+    else:
+        rates, views = numbers(learning_rate), [int(v) for v in numbers(cache_views)]
+        # The default names two rates; a run of one stage takes the first.
+        parsed = parse_stages(stages, rates[: stages.count(",") + 1], views)
     # A run may go on from another folder.
     for key in ("init", "cache", "backbone_weights"):
         value = options[key]

@@ -72,7 +72,8 @@ def convert(tensor: Tensor, steps: list[Conversion]) -> np.ndarray:
     Raises:
         ValueError: it is damaged, or holds a number that is not finite.
     """
-    array = np.asarray(tensor.read())
+    with np.errstate(over="ignore"):  # told below
+        array = np.asarray(tensor.read()).astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         count = int(np.size(array) - np.isfinite(array).sum())
         raise ValueError(f"tensor {tensor.name} must be finite. Received: {count:,} NaN or infinite numbers")

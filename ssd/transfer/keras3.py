@@ -48,7 +48,8 @@ def read_keras3(file: h5py.File, path: Path, config: dict | None = None) -> Weig
     Raises:
         ValueError: the file is damaged.
     """
-    layers, names = _read_group(group(file, "layers"), "", set()), _order(file, config)
+    names = _order(file, config)
+    layers = _read_group(group(file, "layers"), "", set(), config)
     if names:
         layers = _in_order(layers, names)
     else:
@@ -120,8 +121,11 @@ def _close(inner: h5py.File | None, spool: BinaryIO) -> None:
     spool.close()
 
 
-def _read_group(parent: h5py.Group, prefix: str, seen: set) -> list[Layer]:
-    """The layers of a `layers` group; those of nested models in their place."""
+def _read_group(parent: h5py.Group, prefix: str, seen: set, config: dict | None = None) -> list[Layer]:
+    """The layers of a `layers` group; those of nested models in their place.
+
+    Before Keras 3.6 a file stored no names; then `config`, if there is one, has them.
+    """
     if parent in seen:  # HDF5 can link a group into itself
         raise ValueError(f"groups of layers must form a tree. Received: {parent.name} twice")
     seen.add(parent)
@@ -130,9 +134,11 @@ def _read_group(parent: h5py.Group, prefix: str, seen: set) -> list[Layer]:
         member = group(parent, key)
         variables = group(member, "vars") if has(member, "vars") else None
         stored = text(variables.attrs, "name") if variables is not None else None
+        own = _by_key(config).get(key, {})
+        stored = stored or own.get("config", {}).get("name")
         name = f"{prefix}{stored or key}"
         if has(member, "layers") and len(group(member, "layers")):
-            layers += _read_group(group(member, "layers"), f"{name}/", seen)
+            layers += _read_group(group(member, "layers"), f"{name}/", seen, own)
             continue
         if variables is None:
             raise ValueError(f"layer {name} must have a group 'vars'. Received: none")
@@ -140,6 +146,23 @@ def _read_group(parent: h5py.Group, prefix: str, seen: set) -> list[Layer]:
         canonical = canonical_name(stored.split("/")[-1]) if stored else None
         layers.append(Layer(0, name, _tensors(variables, name), canonical))
     return layers
+
+
+def _by_key(config: dict | None) -> dict[str, dict]:
+    """Group name -> configuration of a layer: its class in snake case, counted from the second on."""
+    inner = config.get("config") if isinstance(config, dict) else None
+    rows = inner.get("layers") if isinstance(inner, dict) else None
+    counts: dict[str, int] = {}
+    found = {}
+    for row in rows if isinstance(rows, list) else []:
+        if not isinstance(row, dict) or not isinstance(row.get("config"), dict):
+            continue
+        key = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", str(row.get("class_name")))
+        key = re.sub(r"([a-z])([A-Z])", r"\1_\2", key).lower()
+        number = counts.get(key, 0)
+        counts[key] = number + 1
+        found[f"{key}_{number}" if number else key] = row
+    return found
 
 
 def _tensors(variables: h5py.Group, name: str) -> tuple[Tensor, ...]:

@@ -1,0 +1,141 @@
+"""Optimisers and schedules of a stage: what Caffe and Keras mean by them, said once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ssd.backend import keras
+from ssd.stages import Stage
+
+NO_DECAY = ("bias", "gamma", "beta")  # weight decay is for kernels alone
+_DROP = 0.1  # of the learning rate, at a step or on a plateau
+
+
+class LayerRates:
+    """For an optimiser: a factor of the learning rate in some layers. Mixed in before it.
+
+    Args:
+        factors: path of a variable -> factor; 1 for every other.
+        coupled_decay: times a kernel is added to its gradient, as Caffe's weight decay; it then goes
+            through the momentum, as Keras' own, decoupled one does not.
+    """
+
+    def __init__(
+        self, *args: object, factors: dict[str, float], coupled_decay: float = 0.0, **options: object
+    ) -> None:
+        super().__init__(*args, **options)
+        self._factors, self._coupled_decay = dict(factors), coupled_decay
+
+    def update_step(self, gradient: object, variable: object, learning_rate: object) -> None:
+        # On TensorFlow this is a bare tf.Variable; the optimizer knows which of ours it is.
+        own = self._trainable_variables[self._get_variable_index(variable)]
+        if self._coupled_decay and own.name not in NO_DECAY:
+            gradient = gradient + self._coupled_decay * keras.ops.cast(own, gradient.dtype)
+        factor = self._factors.get(own.path, 1.0)
+        super().update_step(gradient, variable, learning_rate * factor)
+
+
+class AdamW(LayerRates, keras.optimizers.AdamW):
+    """AdamW with a factor of the learning rate in some layers."""
+
+
+class Adam(LayerRates, keras.optimizers.Adam):
+    """Adam likewise."""
+
+
+class SGD(LayerRates, keras.optimizers.SGD):
+    """SGD with momentum likewise; with `coupled_decay` it is Caffe's solver."""
+
+
+def make_optimizer(stage: Stage, steps: int, factors: dict[str, float]) -> keras.Optimizer:
+    """The optimiser of a stage with its schedule.
+
+    Args:
+        stage: what is asked for.
+        steps: batches of the whole stage.
+        factors: of `variable_factors`.
+    """
+    options: dict = {"factors": factors, "global_clipnorm": stage.clip_norm or None}
+    if stage.ema:
+        options |= {"use_ema": True, "ema_momentum": stage.ema}
+    rate = learning_rate(stage, steps)
+    if stage.optimizer == "sgd":
+        return SGD(rate, momentum=0.9, coupled_decay=stage.weight_decay, **options)
+    if stage.optimizer == "adam":
+        return Adam(rate, coupled_decay=stage.weight_decay, **options)
+    optimizer = AdamW(rate, weight_decay=stage.weight_decay, **options)
+    optimizer.exclude_from_weight_decay(var_names=list(NO_DECAY))
+    return optimizer
+
+
+def variable_factors(model: keras.Model, factors: dict[str, float]) -> dict[str, float]:
+    """Factors of layers as factors of their variables, those inside a nested model too.
+
+    Args:
+        model: the detector.
+        factors: name of a top-level layer -> factor of its learning rate.
+    """
+    rows = [(model.get_layer(name), factor) for name, factor in factors.items()]
+    return {variable.path: factor for layer, factor in rows for variable in layer.weights}
+
+
+def learning_rate(stage: Stage, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate over the steps of a stage; of "plateau" its start.
+
+    "cosine" rises linearly from a twentieth of the peak, then falls to a hundredth; "exponential"
+    is multiplied by `decay` after each epoch; "multistep" by 0.1 after each share in `drops`.
+    """
+    schedules, peak = keras.optimizers.schedules, stage.learning_rate
+    if stage.schedule == "cosine":
+        warm_up = max(1, int(stage.warm_up * steps))
+        return schedules.CosineDecay(
+            peak / 20, max(1, steps - warm_up), alpha=0.01, warmup_target=peak, warmup_steps=warm_up
+        )
+    if stage.schedule == "exponential":
+        epoch = max(1, steps // stage.epochs)
+        return schedules.ExponentialDecay(peak, epoch, stage.decay, staircase=True)
+    if stage.schedule == "multistep":
+        # Keras keeps a value up to and including its boundary.
+        places = [max(0, int(drop * steps) - 1) for drop in stage.drops]
+        return schedules.PiecewiseConstantDecay(places, [peak * _DROP**i for i in range(len(places) + 1)])
+    return peak
+
+
+def plateau_rate(stage: Stage, val_losses: list[float]) -> float:
+    """Learning rate of the next epoch of a "plateau" schedule.
+
+    Args:
+        stage: for its start rate and `plateau`.
+        val_losses: of the epochs of this stage so far.
+    Returns:
+        the start rate, times 0.1 for each time that `plateau` epochs in a row brought no lower loss.
+    """
+    rate, best, waited = stage.learning_rate, float("inf"), 0
+    for loss in val_losses:
+        best, waited = (loss, 0) if loss < best else (best, waited + 1)
+        if waited == stage.plateau:
+            rate, waited = rate * _DROP, 0
+    return rate
+
+
+def has_converged(stage: Stage, val_maps: list[float]) -> bool:
+    """Whether the last `patience` epochs of a stage brought no higher mAP; never with patience 0."""
+    if not stage.patience or len(val_maps) <= stage.patience:
+        return False
+    return max(val_maps[-stage.patience :]) <= max(val_maps[: -stage.patience])
+
+
+@contextmanager
+def averaged(optimizer: keras.Optimizer) -> Iterator[None]:
+    """Put the averaged weights (EMA) into the model for a while; nothing without EMA."""
+    pairs = []
+    if optimizer.use_ema:
+        averages = optimizer._model_variables_moving_average
+        pairs = list(zip(optimizer._trainable_variables, averages, strict=True))
+    kept = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
+    for variable, average in pairs:
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for (variable, _), value in zip(pairs, kept, strict=True):
+            variable.assign(value)

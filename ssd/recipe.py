@@ -1,0 +1,88 @@
+"""Recipes: the stages of a training and what goes with them, as one TOML file of plain data."""
+
+import tomllib
+from dataclasses import asdict, fields
+from importlib.resources import files
+from pathlib import Path
+
+from ssd.run import Settings
+from ssd.stages import Stage
+
+# What a recipe may set beside its stages.
+KEYS = ("batch_size", "max_expand", "front", "freeze", "clip")
+_TYPES = {"batch_size": int, "max_expand": float, "front": str, "freeze": str, "clip": str}
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the program."""
+    return sorted(
+        path.name.removesuffix(".toml") for path in _folder().iterdir() if path.name.endswith(".toml")
+    )
+
+
+def read_recipe(name_or_path: str) -> tuple[dict, tuple[Stage, ...]]:
+    """What a recipe sets: the inverse of `recipe_to_toml`.
+
+    Args:
+        name_or_path: a TOML file, or the name of a shipped recipe.
+    Returns:
+        values of KEYS that it sets, and its stages.
+    Raises:
+        ValueError: no such recipe, no TOML, or a key or value that there is none of.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        path = _folder() / f"{name_or_path}.toml"
+        if not path.is_file():
+            known = ", ".join(recipe_names())
+            raise ValueError(f"a recipe must be a TOML file or one of {known}. Received: {name_or_path!r}")
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"a recipe must be TOML. Received: {name_or_path} ({error})") from None
+    rows = values.pop("stages", [])
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"a recipe must have [[stages]]. Received: {name_or_path}")
+    _check_keys(values, _TYPES, name_or_path)
+    values = {key: _TYPES[key](value) for key, value in values.items()}
+    return values, tuple(_stage(row, number, name_or_path) for number, row in enumerate(rows, start=1))
+
+
+def recipe_to_toml(settings: Settings) -> str:
+    """The recipe of a run: the inverse of `read_recipe`."""
+    import tomli_w
+
+    values = {key: getattr(settings, key) for key in KEYS if getattr(settings, key) is not None}
+    stages = [asdict(stage) | {"drops": list(stage.drops)} for stage in settings.stages]
+    return tomli_w.dumps(values | {"stages": stages})
+
+
+def _stage(row: dict, number: int, name: str) -> Stage:
+    types = {f.name: f.type for f in fields(Stage)}
+    _check_keys(row, types, f"{name}, stage {number}")
+    if missing := {"layers", "epochs"} - set(row):
+        raise ValueError(
+            f"a stage must have {' and '.join(sorted(missing))}. Received: {name}, stage {number}"
+        )
+    # TOML tells 1 from 1.0; a rate of 1 is meant as 1.0.
+    row = {k: float(v) if types[k] is float and isinstance(v, int) else v for k, v in row.items()}
+    try:
+        return Stage(**row)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"a recipe must be right. Received: {name}, stage {number}: {error}") from None
+
+
+def _check_keys(values: dict, types: dict, where: str) -> None:
+    for key, value in values.items():
+        if key not in types:
+            raise ValueError(f"a recipe may set {', '.join(types)}. Received: {key!r} in {where}")
+        kind = types[key]
+        good = (int, float) if kind is float else (list,) if kind not in (int, str) else (kind,)
+        if not isinstance(value, good) or isinstance(value, bool):
+            raise ValueError(
+                f"{key} of a recipe must be a {good[-1].__name__}. Received: {value!r} in {where}"
+            )
+
+
+def _folder():
+    return files("ssd") / "recipes"
