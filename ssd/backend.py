@@ -4,6 +4,9 @@ It sets what must be set before TensorFlow is imported, and turns a missing pack
 """
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -11,8 +14,30 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # fast as Eigen's all the same.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """TensorFlow's C++ side greets on standard error, whatever its log level; an error is an exception."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    if sys.stderr:
+        sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 try:
-    import keras
+    with _without_chatter():
+        import keras
 except ImportError as error:
     raise ImportError("this needs an extra: pip install '.[train]'") from error
 

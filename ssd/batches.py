@@ -94,19 +94,26 @@ class Batches(keras.utils.PyDataset):
         self._drop_rest = drop_rest and count >= batch_size
         self.start_epoch(0)
 
-    def start_epoch(self, epoch: int) -> None:
-        """Draw the order of an epoch."""
+    def start_epoch(self, epoch: int, first: int = 0, last: int | None = None) -> None:
+        """Draw the order of an epoch, and take only its batches from `first` to before `last`."""
         view_set = epoch if self.views_per_sample is None else epoch % self.views_per_sample
         order = np.arange(self.count)
         if self.seed is not None:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
         self._order = order + view_set * self.count
+        self._first, self._last = first, last
+
+    @property
+    def total(self) -> int:
+        """Batches of a whole epoch."""
+        return self.count // self.batch_size if self._drop_rest else -(-self.count // self.batch_size)
 
     def __len__(self) -> int:
-        return self.count // self.batch_size if self._drop_rest else -(-self.count // self.batch_size)
+        return (self.total if self._last is None else self._last) - self._first
 
     def __getitem__(self, index: int) -> tuple:
         """Inputs; target classes (B, A) and box targets (B, A, 5): box_deltas and matched or not."""
+        index += self._first
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         rows = [self._get(int(i)) for i in chosen]
         inputs = [row[0] if isinstance(row[0], list) else [row[0]] for row in rows]

@@ -43,6 +43,7 @@ class Settings:
     front: str = "int8"
     seed: int = 0
     workers: int = 1
+    save_every: int = 100  # batches between two states within an epoch
     cache: str | None = None  # None: cache/ in the run folder
 
     def __post_init__(self) -> None:
@@ -52,6 +53,8 @@ class Settings:
             object.__setattr__(self, "transfer", Options(**self.transfer))
         object.__setattr__(self, "data", tuple(self.data))
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        if self.save_every < 1:
+            raise ValueError(f"save_every must be 1 or more. Received: {self.save_every}")
         if self.front not in FRONTS:
             raise ValueError(f"front must be one of {', '.join(FRONTS)}. Received: {self.front!r}")
 

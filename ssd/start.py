@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ssd.backend import keras
-from ssd.card import ModelCard
-from ssd.checkpoint import SUFFIX, read_card, read_ledger
+from ssd.card import ModelCard, card_from_json
+from ssd.checkpoint import read_ledger
 from ssd.known import resolve
 from ssd.model import build_model
 from ssd.run import RunFolder, Settings
@@ -53,8 +53,8 @@ def start(settings: Settings, path: str | Path, say: Callable, track: Callable) 
     if (Path(path) / "state.npz").exists():
         run = RunFolder(path)
         meta, arrays = run.load_state()
-        if "new" in meta:  # the files that it started from are not needed any more
-            card = replace(read_card(run.checkpoints / f"last{SUFFIX}"), scores={}, notes={})
+        if "card" in meta:  # the files that it started from are not needed any more
+            card = card_from_json(meta["card"], f"{path}/state.npz")
             model = build_model(card.ssd_spec, len(card.class_names), card.backbone, card.cut)
             return Start(model, card, set(meta["new"]), None, meta, arrays)
     begin = start_from_file if settings.init else start_from_imagenet

@@ -10,6 +10,7 @@ import numpy as np
 from ssd.anchors import make_anchors
 from ssd.backend import keras
 from ssd.batches import Batches, Views
+from ssd.card import card_to_json
 from ssd.datasets.voc import read_split
 from ssd.detector import postprocess
 from ssd.features import frozen_features, split_model
@@ -61,7 +62,7 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
     if arrays:
         restore(arrays, model)
 
-    epoch = 0
+    epoch, start_of = 0, {"factors": factors, "new": sorted(new), "card": card_to_json(card)}
     if len(plan) < len(settings.stages):
         say("every layer has its weights: there is no bridge to train first")
     for number, (stage, trainable) in enumerate(plan, start=1):
@@ -91,9 +92,11 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         # Pretrained layers beside random ones learn more slowly, or the first steps undo them.
         slower = dict.fromkeys(trainable - new, BACKBONE_FACTOR) if trainable & new else {}
         rates = variable_factors(model, slower | factors)
-        optimizer = make_optimizer(stage, len(batches) * stage.epochs, rates)
+        optimizer = make_optimizer(stage, batches.total * stage.epochs, rates)
         _compile(back, optimizer, stage)
-        if arrays and epoch > first:
+        # Batches of the next epoch that are done, and what they reported.
+        done, parts = (meta.get("done", 0), meta.get("parts", [])) if epoch == meta.get("epoch") else (0, [])
+        if arrays and (epoch > first or done):
             restore(arrays, model, optimizer)
 
         while epoch < last:
@@ -104,8 +107,17 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
             if stage.schedule == "plateau":
                 optimizer.learning_rate = plateau_rate(stage, [row["val_loss"] for row in past])
             started = time.monotonic()
-            batches.start_epoch(epoch)
-            logs = _fit_epoch(back, batches, track, f"epoch {epoch + 1} of {last} ({stage.layers})")
+            steps = _steps(track, f"epoch {epoch + 1} of {last} ({stage.layers})", done, batches.total)
+            while done < batches.total:
+                count = min(settings.save_every, batches.total - done)
+                batches.start_epoch(epoch, done, done + count)
+                parts.append([count, _fit(back, batches, steps)])
+                done += count
+                if done < batches.total:
+                    run.save_state(
+                        model, optimizer, start_of | {"epoch": epoch, "done": done, "parts": parts}
+                    )
+            logs, done, parts = _mean(parts), 0, []
             epoch += 1
             with averaged(optimizer):
                 logs |= validate(back, val_batches, val_samples, spec, settings.class_names)
@@ -113,7 +125,7 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
                 run.add_epoch(model, card, row | {"seconds": round(time.monotonic() - started, 1)})
             if epoch == last:
                 _keep_averages(back, optimizer)
-            run.save_state(model, optimizer, {"epoch": epoch, "factors": factors, "new": sorted(new)})
+            run.save_state(model, optimizer, start_of | {"epoch": epoch})
             say(f"epoch {epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in logs.items()))
         if epoch < last:
             _keep_averages(back, optimizer)
@@ -239,12 +251,23 @@ def _compile(back: keras.Model, optimizer: keras.Optimizer, stage: Stage) -> Non
     optimizer.build(back.trainable_variables)
 
 
-def _fit_epoch(back: keras.Model, batches: Batches, track: Callable, text: str) -> dict:
-    steps = iter(track(range(len(batches) + 1), text, len(batches)))
-    next(steps)
+def _steps(track: Callable, text: str, done: int, total: int) -> Iterator:
+    """The bar of an epoch, moved on by a step at each `next`; some batches may be done."""
+    steps = iter(track(range(total + 1), text, total))
+    for _ in range(done + 1):
+        next(steps, None)
+    return steps
+
+
+def _fit(back: keras.Model, batches: Batches, steps: Iterator) -> dict[str, float]:
     history = back.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[_Watch(steps)]).history
-    next(steps, None)
     return {own: float(history[keras_name][-1]) for keras_name, own in _LOGS.items()}
+
+
+def _mean(parts: list) -> dict[str, float]:
+    """Means over the batches of an epoch that was fitted in parts: [batches, means over them]."""
+    total = sum(count for count, _ in parts)
+    return {key: sum(count * logs[key] for count, logs in parts) / total for key in parts[0][1]}
 
 
 def _scale_fc6(model: keras.Model, views: Views) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """ssd train: labelled photos in, a run folder with checkpoints out."""
 
+import signal
 from pathlib import Path
 
 import click
@@ -77,6 +78,13 @@ from ssd.cli import fail, numbers, run, track
     show_default=True,
     help="Largest zoom-out of the augmentation.",
 )
+@click.option(
+    "--save-every",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Batches between two states within an epoch; a killed run loses no more.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads that prepare batches."
@@ -102,12 +110,18 @@ def main(data: tuple, out: Path | None, resume: Path | None, **options: object) 
 def _train(settings, folder: Path) -> None:
     from ssd.train import train
 
+    # A polite kill ends like Ctrl-C; the last state is on disk in any case.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         best = train(settings, folder, click.echo, track)
     except KeyboardInterrupt:
         click.echo(f"\nstopped; go on with: ssd train --resume {folder}", err=True)
         raise
     click.echo(f"best checkpoint: {best}\ncompile it with: ssd export {best} --out MODEL")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _stored(folder: Path):
