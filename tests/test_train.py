@@ -194,6 +194,18 @@ def test_cached_features_train_and_frozen_layers_stay(mini_voc, start, tmp_path)
     assert caches == {"6", "1"}  # two views of three training images, one of the validation image
 
 
+def test_the_cache_changes_no_loss(mini_voc, start, tmp_path):
+    losses = []
+    for name, options in {"cached": {"front": "f32"}, "fresh": {"front": "keras"}}.items():
+        stage = Stage("heads", 1, cache_views=1 if name == "cached" else 0)
+        train(_settings(mini_voc, (stage,), init=str(start), **options), tmp_path / name, lambda line: None)
+        with open(tmp_path / name / "history.csv", newline="") as file:
+            row = next(csv.DictReader(file))
+        losses.append([float(row[key]) for key in ("loss", "confidence_loss", "location_loss", "val_loss")])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert (tmp_path / "cached/cache").exists()
+
+
 def test_averages_are_kept_and_a_stage_ends_early(mini_voc, start, tmp_path):
     # No learning to speak of: the first epoch cannot be beaten, and the averages are the weights.
     stages = (
