@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 pytest.importorskip("keras", reason="needs the extra 'train'")
 
@@ -16,6 +17,7 @@ from ssd.backend import keras
 from ssd.batches import Batches
 from ssd.card import ModelCard
 from ssd.checkpoint import load_checkpoint, read_card, save_checkpoint
+from ssd.cli import main
 from ssd.features import FeatureCache, split_model
 from ssd.model import build_model
 from ssd.run import RunFolder, Settings, read_settings
@@ -235,11 +237,14 @@ def test_averages_are_kept_and_a_stage_ends_early(mini_voc, start, tmp_path):
 
 
 def test_a_killed_run_ends_as_if_it_had_not_been_killed(mini_voc, start, tmp_path):
-    stages = ["--stages", "heads:2,heads+fc7:2", "--learning-rate", "1e-3,1e-4"]
-    options = [*stages, "--batch-size", "1", "--save-every", "1", "--front", "keras", "--init", start]
+    options = ["--stages", "heads:4", "--batch-size", "1", "--save-every", "1", "--front", "keras"]
+    options += ["--init", start]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     whole = tmp_path / "whole"
-    subprocess.run([SSD, "train", mini_voc, "--out", whole, *options], check=True, **quiet)
+    runner = CliRunner()
+    assert (
+        runner.invoke(main, ["train", str(mini_voc), "--out", str(whole), *map(str, options)]).exit_code == 0
+    )
     run, seen = tmp_path / "run", []
     command = [SSD, "train", mini_voc, "--out", run, *options]
     for kill in (signal.SIGKILL, signal.SIGTERM):
@@ -273,14 +278,16 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(mini_voc, start, tmp_pat
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_bad_input_is_one_line(mini_voc, tmp_path):
+def test_bad_input_is_one_line(mini_voc, tmp_path, monkeypatch):
     def stderr_of(*options):
-        done = subprocess.run(
-            [SSD, "train", *map(str, options)], capture_output=True, text=True, cwd=tmp_path
-        )
-        assert done.returncode in (1, 2)
-        assert "Traceback" not in done.stderr
+        done = CliRunner().invoke(main, ["train", *map(str, options)])
+        assert done.exit_code in (1, 2)
+        assert isinstance(done.exception, SystemExit)
         return done.stderr
+
+    monkeypatch.chdir(tmp_path)
+    assert "--recipe has its own stages" in stderr_of(mini_voc, "--recipe", "bridge", "--stages", "all:1")
+    assert "a TOML file or one of bridge, paper, small-data" in stderr_of(mini_voc, "--recipe", "none")
 
     assert "give either DATA or --resume RUN" in stderr_of()
     assert "split must be one of: train, val" in stderr_of(mini_voc, "--split", "nothing")

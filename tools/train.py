@@ -111,12 +111,14 @@ def _train(settings, folder: Path) -> None:
     from ssd.train import train
 
     # A polite kill ends like Ctrl-C; the last state is on disk in any case.
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         best = train(settings, folder, click.echo, track)
     except KeyboardInterrupt:
         click.echo(f"\nstopped; go on with: ssd train --resume {folder}", err=True)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     click.echo(f"best checkpoint: {best}\ncompile it with: ssd export {best} --out MODEL")
 
 
