@@ -158,7 +158,7 @@ def test_hdf5_reaches_nowhere(case, tmp_path):
     refused(path, match)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes to set as a trap")
 @pytest.mark.parametrize("name", ["model_weights", "layers", "conv1_1"])
 def test_a_group_elsewhere_is_not_opened(name, tmp_path):
     os.mkfifo(tmp_path / "pipe")  # to open it would wait for ever
