@@ -41,4 +41,24 @@ try:
 except ImportError as error:
     raise ImportError("this needs an extra: pip install '.[train]'") from error
 
-__all__ = ["keras"]
+__all__ = ["dilated_conv2d", "keras"]
+
+
+def dilated_conv2d(inputs: keras.KerasTensor, kernel: keras.KerasTensor, rate: int) -> keras.KerasTensor:
+    """A "same" convolution with dilation, by the operation whose gradient is fast.
+
+    Keras takes tf.nn.convolution, which rearranges the picture into `rate` squared small ones; its
+    forward pass and gradients of fc6 take three times as long as those of tf.nn.conv2d on a CPU.
+
+    Args:
+        inputs: (B, h, w, c).
+        kernel: (rows, columns, c, filters).
+        rate: cells between two taps.
+    Returns:
+        (B, h, w, filters), no bias.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return keras.ops.conv(inputs, kernel, padding="same", dilation_rate=rate)
+    import tensorflow as tf
+
+    return tf.nn.conv2d(inputs, kernel, 1, "SAME", dilations=rate)

@@ -2,11 +2,11 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from ssd.backend import keras
-from ssd.model import BRIDGE
+from ssd.model import BRIDGE, PRECISIONS
 from ssd.transfer.names import VGG
 
 WORDS = ("bridge", "extractor", "heads", "all")
@@ -41,6 +41,7 @@ class Stage:
     patience: int = 0  # epochs without a higher val_mAP before the stage ends; 0: all epochs
     location_weight: float = 1.0  # of the location loss
     negative_ratio: int = 3  # background anchors a match in the confidence loss
+    precision: str = "auto"  # the layers compute in "bfloat16" or "float32"; "auto": what is faster here
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "drops", tuple(self.drops))
@@ -60,6 +61,7 @@ class Stage:
             "patience": self.patience >= 0,
             "location_weight": self.location_weight >= 0,
             "negative_ratio": self.negative_ratio >= 1,
+            "precision": self.precision in ("auto", *PRECISIONS),
         }
         for key, good in rules.items():
             if not good:
@@ -84,6 +86,7 @@ _RULES = {
     "patience": "0 or more",
     "location_weight": "0 or more",
     "negative_ratio": "1 or more",
+    "precision": f"one of auto, {', '.join(PRECISIONS)}",
 }
 
 
@@ -134,6 +137,19 @@ def bridge_layers(model: keras.Model, new: set[str]) -> set[str]:
     """The bridging layers behind a cut extractor, and every layer whose weights are random."""
     names = {layer.name for layer in model.layers}
     return new | (set(BRIDGE) if BRIDGE[0] in names else set())
+
+
+def settle_precision(stage: Stage) -> Stage:
+    """The stage with a precision instead of "auto": bfloat16 where the CPU multiplies it, else float32.
+
+    Without such instructions bfloat16 is slower than float32.
+    """
+    if stage.precision != "auto":
+        return stage
+    import openvino
+
+    able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return replace(stage, precision="bfloat16" if able else "float32")
 
 
 def freeze_all_but(model: keras.Model, trainable: set[str]) -> tuple[int, int]:

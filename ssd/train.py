@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ from ssd.detector import postprocess
 from ssd.features import frozen_features, split_model
 from ssd.loss import ConfidenceLoss, LocationLoss, MatchedAccuracy
 from ssd.metrics.voc import evaluate_voc
+from ssd.model import set_precision
 from ssd.optimizers import averaged, has_converged, make_optimizer, plateau_rate, variable_factors
 from ssd.recipe import recipe_to_toml
 from ssd.records import Detections, Sample
 from ssd.run import RunFolder, Settings, restore
 from ssd.spec import SSDSpec
-from ssd.stages import Stage, bridge_layers, choose_layers, freeze_all_but, list_layers
+from ssd.stages import Stage, bridge_layers, choose_layers, freeze_all_but, list_layers, settle_precision
 from ssd.start import start
 from ssd.transfer.ledger import ledger_to_json
 
@@ -43,6 +45,7 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         OSError: a file is missing or cannot be written.
     """
     track = track or _untracked
+    settings = replace(settings, stages=tuple(settle_precision(stage) for stage in settings.stages))
     begin = start(settings, path, say, track)
     model, card, new, meta, arrays = begin.model, begin.card, begin.new, begin.meta, begin.arrays
     spec, preprocessing = card.ssd_spec, card.preprocessing
@@ -75,6 +78,7 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         say(f"{title}, {counts[0]:,} parameters trained, {counts[1]:,} frozen")
         say(f"  trained: {list_layers(model, trainable)}")
 
+        set_precision(model, "float32")  # what is compiled or cached is not rounded
         front, back = split_model(model, trainable) if settings.front != "keras" else (None, model)
         get, get_val = views, val_views
         if front is not None:
@@ -82,6 +86,7 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
             get, get_val = frozen_features(
                 front, views, val_views, settings.front, stage.cache_views, folder, say, track
             )
+        set_precision(model, stage.precision)
         repeats = stage.cache_views if front is not None and stage.cache_views else None
         options = {"spec": spec, "batch_size": settings.batch_size, "workers": settings.workers}
         batches = Batches(
@@ -93,7 +98,7 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         slower = dict.fromkeys(trainable - new, BACKBONE_FACTOR) if trainable & new else {}
         rates = variable_factors(model, slower | factors)
         optimizer = make_optimizer(stage, batches.total * stage.epochs, rates)
-        _compile(back, optimizer, stage)
+        compile_stage(back, optimizer, stage)
         # Batches of the next epoch that are done, and what they reported.
         done, parts = (meta.get("done", 0), meta.get("parts", [])) if epoch == meta.get("epoch") else (0, [])
         if arrays and (epoch > first or done):
@@ -210,6 +215,17 @@ def validate(back: keras.Model, batches: Batches, samples: list[Sample], spec: S
     }
 
 
+def compile_stage(back: keras.Model, optimizer: keras.Optimizer, stage: Stage) -> None:
+    """Give a model, or its part behind the frozen layers, the losses of a stage and its optimiser."""
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="acc")
+    metrics = [[accuracy, MatchedAccuracy(name="matched_acc")], []]
+    # "auto" compiles with XLA on JAX and on GPUs; on TensorFlow's CPU that would be slower and take twice
+    # the memory.
+    losses = [ConfidenceLoss(stage.negative_ratio), LocationLoss(stage.location_weight)]
+    back.compile(optimizer, loss=losses, metrics=metrics, jit_compile="auto")
+    optimizer.build(back.trainable_variables)
+
+
 class _Watch(keras.callbacks.Callback):
     """Moves the progress on and stops at a loss that is not finite."""
 
@@ -240,15 +256,6 @@ def _keep_averages(back: keras.Model, optimizer: keras.Optimizer) -> None:
 
 def _rate(optimizer: keras.Optimizer) -> float:
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-
-
-def _compile(back: keras.Model, optimizer: keras.Optimizer, stage: Stage) -> None:
-    accuracy = keras.metrics.SparseCategoricalAccuracy(name="acc")
-    metrics = [[accuracy, MatchedAccuracy(name="matched_acc")], []]
-    # Compiling to XLA makes a step on a CPU slower and takes twice the memory.
-    losses = [ConfidenceLoss(stage.negative_ratio), LocationLoss(stage.location_weight)]
-    back.compile(optimizer, loss=losses, metrics=metrics, jit_compile=False)
-    optimizer.build(back.trainable_variables)
 
 
 def _steps(track: Callable, text: str, done: int, total: int) -> Iterator:

@@ -72,6 +72,13 @@ from ssd.cli import fail, numbers, run, track
     help="How frozen first layers run: compiled (int8, f32) or inside Keras.",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(["auto", "bfloat16", "float32"]),
+    default="auto",
+    show_default=True,
+    help="What the trained layers compute in; auto: bfloat16 where the CPU has it.",
+)
+@click.option(
     "--max-expand",
     type=click.FloatRange(1),
     default=4.0,
@@ -139,9 +146,12 @@ def _settings(
     stages: str,
     learning_rate: str,
     cache_views: str,
+    precision: str,
     classes: str | None,
     **options,
 ):
+    from dataclasses import replace
+
     from ssd.datasets.voc import find_classes
     from ssd.recipe import read_recipe
     from ssd.run import Settings
@@ -160,6 +170,8 @@ def _settings(
         rates, views = numbers(learning_rate), [int(v) for v in numbers(cache_views)]
         # The default names two rates; a run of one stage takes the first.
         parsed = parse_stages(stages, rates[: stages.count(",") + 1], views)
+    if not recipe or "precision" in told:
+        parsed = tuple(replace(stage, precision=precision) for stage in parsed)
     # A run may go on from another folder.
     for key in ("init", "cache", "backbone_weights"):
         value = options[key]
