@@ -1,17 +1,20 @@
 """Feature extractors: a picture in, the map that the detector starts from out.
 
 `vgg16` without a cut is SSD's own VGG16, layer by layer in the detector (Caffe's names, ceil
-pooling). Every other extractor is a network of keras.applications cut at a named layer, wrapped as
+pooling); `vgg16_bn` is the same with batch normalisation behind every convolution, to be trained from
+scratch. Every other extractor is a network of keras.applications cut at a named layer, wrapped as
 one layer called `extractor` and joined to the detector by a bridge (`ssd.model`). Each extractor
 owns its preprocessing, in `ssd.spec.PREPROCESSING`.
 """
+
+from collections.abc import Callable
 
 from ssd.backend import keras
 
 layers = keras.layers
 
 # Where an extractor is cut unless told otherwise; None: SSD's own VGG16, not wrapped.
-DEFAULT_CUTS = {"vgg16": None, "inception_v3": "mixed2"}
+DEFAULT_CUTS = {"vgg16": None, "vgg16_bn": None, "inception_v3": "mixed2"}
 _APPLICATIONS = {
     "vgg16": keras.applications.VGG16,
     "inception_v3": keras.applications.InceptionV3,
@@ -20,11 +23,11 @@ _APPLICATIONS = {
 
 def check_backbone(name: str) -> None:
     """Raise ValueError for an unknown extractor, listing the known ones."""
-    if name not in _APPLICATIONS:
-        raise ValueError(f"backbone must be one of {', '.join(_APPLICATIONS)}. Received: {name!r}")
+    if name not in DEFAULT_CUTS:
+        raise ValueError(f"backbone must be one of {', '.join(DEFAULT_CUTS)}. Received: {name!r}")
 
 
-def vgg16_front(x: keras.KerasTensor) -> keras.KerasTensor:
+def vgg16_front(x: keras.KerasTensor, conv: Callable) -> keras.KerasTensor:
     """conv1_1 to pool3 of SSD's VGG16: (B, 300, 300, 3) BGR minus mean -> (B, 38, 38, 256)."""
     x = conv(x, 64, "conv1_1")
     x = conv(x, 64, "conv1_2")
@@ -51,6 +54,8 @@ def cut_network(name: str, cut: str, image_size: int = 300) -> keras.Model:
         ValueError: no such network, no such layer, or a layer that is no feature map.
     """
     check_backbone(name)
+    if name not in _APPLICATIONS:
+        raise ValueError(f"cut must be None for {name}, which is not cut. Received: {cut!r}")
     whole = _APPLICATIONS[name](include_top=False, weights=None, input_shape=(image_size, image_size, 3))
     names = [layer.name for layer in whole.layers]
     if cut not in names:
@@ -73,10 +78,23 @@ class Extractor(keras.Model):
         return super().call(inputs, training=False, mask=mask)
 
 
-def conv(x: keras.KerasTensor, channels: int, name: str, size: int = 3, **options: object):
+def plain_conv(
+    x: keras.KerasTensor,
+    channels: int,
+    name: str,
+    size: int = 3,
+    layer: type = layers.Conv2D,
+    **options: object,
+) -> keras.KerasTensor:
     """A convolution with ReLU, "same" unless told otherwise."""
     options = {"padding": "same", "activation": "relu"} | options
-    return layers.Conv2D(channels, size, name=name, **options)(x)
+    return layer(channels, size, name=name, **options)(x)
+
+
+def normalised_conv(x: keras.KerasTensor, channels: int, name: str, size: int = 3, **options: object):
+    """A convolution, batch normalisation `NAME_bn` and ReLU: trains from random weights too."""
+    x = plain_conv(x, channels, name, size, **options | {"activation": None})
+    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(name=f"{name}_bn")(x))
 
 
 def pool(x: keras.KerasTensor, name: str, size: int = 2, strides: int = 2) -> keras.KerasTensor:

@@ -8,6 +8,7 @@ import numpy as np
 from ssd.anchors import encode_targets, make_anchors
 from ssd.augment import SSDAugmentation
 from ssd.backend import keras
+from ssd.card import file_sha256
 from ssd.images import load_image, preprocess
 from ssd.records import Sample
 from ssd.spec import Preprocessing, SSDSpec
@@ -54,7 +55,7 @@ class Views:
         """What the views depend on, as plain data, for a cache."""
         digest = hashlib.sha256()
         for sample in self.samples:
-            digest.update(f"{sample.image_id} {sample.path.stat().st_size} ".encode())
+            digest.update(f"{sample.image_id} {file_sha256(sample.path)} ".encode())
             digest.update(sample.boxes.tobytes() + sample.labels.tobytes())
         plain = {"seed": self.seed, "max_expand": self.max_expand, "spec": self.spec.name}
         return plain | {"samples": digest.hexdigest()}

@@ -7,6 +7,8 @@ of the picture. `split_model` finds that point, `CompiledFront` runs the front t
 
 import hashlib
 import json
+import math
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -90,6 +92,7 @@ class FeatureCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         header = {"key": key, "views": views, "shapes": [list(s) for s in shapes]}
         self._check(json.loads(json.dumps(header)))
+        self._check_room(2 * views * sum(math.prod(s) for s in shapes))
         self._maps = [self._open(f"map{i}.f16", "float16", (views, *s)) for i, s in enumerate(shapes)]
         self._done = self._open("done.u8", "uint8", (views,))
         self._truth = self.folder / "truth"
@@ -134,6 +137,16 @@ class FeatureCache:
             file.write_text(json.dumps(header))
         elif json.loads(file.read_text()) != header:
             raise ValueError(f"a cache must be of the same pictures and weights. Received: {self.folder}")
+
+    def _check_room(self, size: int) -> None:
+        """Raise OSError where the disk has no room for the whole cache, before an hour is spent on it."""
+        there = sum(getattr(path.stat(), "st_blocks", 0) * 512 for path in self.folder.glob("map*.f16"))
+        free = shutil.disk_usage(self.folder).free
+        if size - there > free:
+            raise OSError(
+                f"the disk must have room for the cached features: {size / 1e9:.1f} GB. Received: "
+                f"{free / 1e9:.1f} GB free in {self.folder}; take fewer --cache-views or another --cache"
+            )
 
     def _open(self, name: str, dtype: str, shape: tuple) -> np.memmap:
         file = self.folder / name

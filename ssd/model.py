@@ -5,7 +5,17 @@ the contract with weight files. The model always returns the two raw tensors, in
 `make_anchors(spec)`; column 0 of the logits is background.
 """
 
-from ssd.backbones import DEFAULT_CUTS, check_backbone, conv, cut_network, pool, vgg16_front
+from collections.abc import Callable
+
+from ssd.backbones import (
+    DEFAULT_CUTS,
+    check_backbone,
+    cut_network,
+    normalised_conv,
+    plain_conv,
+    pool,
+    vgg16_front,
+)
 from ssd.backend import dilated_conv2d, keras
 from ssd.spec import SSDSpec
 
@@ -59,7 +69,8 @@ def build_model(
     Args:
         spec: anchors decide the heads.
         num_classes: without background.
-        backbone: "vgg16" or "inception_v3".
+        backbone: "vgg16", "inception_v3", or "vgg16_bn", which has batch normalisation behind every
+            convolution but the heads'.
         cut: layer of keras.applications' network to cut at; None: "mixed2" for InceptionV3, and
             SSD's own VGG16, not cut, for VGG16.
     Returns:
@@ -71,8 +82,9 @@ def build_model(
     check_backbone(backbone)
     image = keras.Input((spec.image_size, spec.image_size, 3), name="image")
     cut = cut or DEFAULT_CUTS[backbone]
-    x = _bridge(image, backbone, cut) if cut else conv(vgg16_front(image), 512, "conv4_1")
-    sources = _detector(x, v1=spec.feature_maps[-1].layer == "pool6")
+    conv = normalised_conv if backbone == "vgg16_bn" else plain_conv
+    x = _bridge(image, backbone, cut) if cut else conv(vgg16_front(image, conv), 512, "conv4_1")
+    sources = _detector(x, conv, v1=spec.feature_maps[-1].layer == "pool6")
     counts = [m.anchors_per_cell for m in spec.feature_maps]
     names = [m.layer for m in spec.feature_maps]
     # Confidence before location, as in the Keras files of the first generation.
@@ -130,10 +142,10 @@ def _bridge(image: keras.KerasTensor, backbone: str, cut: str) -> keras.KerasTen
     strides = 38 // size
     kernel = 38 - (size - 1) * strides  # a valid transposed convolution then gives exactly 38
     x = layers.Conv2DTranspose(512, kernel, strides, activation="relu", name="conv4_0")(x)
-    return conv(x, 512, "conv4_1")
+    return plain_conv(x, 512, "conv4_1")
 
 
-def _detector(x: keras.KerasTensor, v1: bool) -> list[keras.KerasTensor]:
+def _detector(x: keras.KerasTensor, conv: Callable, v1: bool) -> list[keras.KerasTensor]:
     """conv4_2 and everything after it: conv4_1 -> the six sources of boxes."""
     x = conv(x, 512, "conv4_2")
     conv4_3 = x = conv(x, 512, "conv4_3")
@@ -142,7 +154,7 @@ def _detector(x: keras.KerasTensor, v1: bool) -> list[keras.KerasTensor]:
     x = conv(x, 512, "conv5_2")
     x = conv(x, 512, "conv5_3")
     x = pool(x, "pool5", size=3, strides=1)
-    x = _fc6(x)
+    x = _fc6(x, conv)
     fc7 = x = conv(x, 1024, "fc7", size=1)
     x = conv(x, 256, "conv6_1", size=1)
     conv6_2 = x = conv(x, 512, "conv6_2", strides=2)
@@ -162,10 +174,10 @@ def _detector(x: keras.KerasTensor, v1: bool) -> list[keras.KerasTensor]:
     return [norm, fc7, conv6_2, conv7_2, conv8_2, last]
 
 
-def _fc6(x: keras.KerasTensor) -> keras.KerasTensor:
-    options = {"dilation_rate": 6, "padding": "same", "activation": "relu"}
+def _fc6(x: keras.KerasTensor, conv: Callable) -> keras.KerasTensor:
     # Unlike Glorot's, He's start keeps the scale of a ReLU network that has no weights here yet.
-    return DilatedConv2D(1024, 3, kernel_initializer="he_normal", name="fc6", **options)(x)
+    options = {"dilation_rate": 6, "kernel_initializer": "he_normal", "layer": DilatedConv2D}
+    return conv(x, 1024, "fc6", **options)
 
 
 def _heads(sources: list, names: list[str], counts: list[int], kind: str, values: int) -> keras.KerasTensor:

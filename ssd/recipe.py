@@ -9,8 +9,15 @@ from ssd.run import Settings
 from ssd.stages import Stage
 
 # What a recipe may set beside its stages.
-KEYS = ("batch_size", "max_expand", "front", "freeze", "clip")
-_TYPES = {"batch_size": int, "max_expand": float, "front": str, "freeze": str, "clip": str}
+KEYS = {
+    "batch_size": int,
+    "max_expand": float,
+    "front": str,
+    "freeze": str,
+    "clip": str,
+    "backbone": str,
+    "backbone_weights": str,
+}
 
 
 def recipe_names() -> list[str]:
@@ -43,8 +50,8 @@ def read_recipe(name_or_path: str) -> tuple[dict, tuple[Stage, ...]]:
     rows = values.pop("stages", [])
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"a recipe must have [[stages]]. Received: {name_or_path}")
-    _check_keys(values, _TYPES, name_or_path)
-    values = {key: _TYPES[key](value) for key, value in values.items()}
+    _check_keys(values, KEYS, name_or_path)
+    values = {key: KEYS[key](value) for key, value in values.items()}
     return values, tuple(_stage(row, number, name_or_path) for number, row in enumerate(rows, start=1))
 
 

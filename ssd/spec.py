@@ -135,5 +135,6 @@ class Preprocessing:
 # Caffe's VGG16 subtracts whole numbers; InceptionV3 maps 0..255 to -1..1.
 PREPROCESSING = {
     "vgg16": Preprocessing("BGR", (104.0, 117.0, 123.0)),
+    "vgg16_bn": Preprocessing("BGR", (104.0, 117.0, 123.0)),
     "inception_v3": Preprocessing("RGB", (127.5, 127.5, 127.5), 1 / 127.5),
 }

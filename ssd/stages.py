@@ -190,7 +190,7 @@ def _fits(index: int, name: str, word: str, bridge: set[str], names: set[str]) -
     if word == "bridge":
         return name in bridge
     if word == "extractor":
-        return name == "extractor" if "extractor" in names else name in VGG
+        return name == "extractor" if "extractor" in names else name.removesuffix("_bn") in VGG
     if word == "heads":
         return "_mbox_" in name
     return fnmatchcase(name, word)

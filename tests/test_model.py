@@ -4,9 +4,11 @@ import pytest
 keras = pytest.importorskip("keras", reason="needs the extra 'train'")
 
 from ssd.anchors import make_anchors  # noqa: E402
-from ssd.model import L2Normalize, build_model  # noqa: E402
+from ssd.card import ModelCard  # noqa: E402
+from ssd.checkpoint import save_checkpoint  # noqa: E402
+from ssd.model import DilatedConv2D, L2Normalize, build_model, set_precision  # noqa: E402
 from ssd.spec import SPECS  # noqa: E402
-from ssd.transfer.load import load_backbone  # noqa: E402
+from ssd.transfer.load import load_backbone, transfer  # noqa: E402
 
 
 # Published: 26.285 M (OpenVINO's model zoo), torchvision's 35,641,826, and the printed summaries of
@@ -57,7 +59,7 @@ def test_the_bridge_brings_any_cut_to_38_cells(backbone, cut, shape, kernel):
 
 
 def test_what_cannot_be_built_is_refused():
-    with pytest.raises(ValueError, match="backbone must be one of vgg16, inception_v3"):
+    with pytest.raises(ValueError, match="backbone must be one of vgg16, vgg16_bn, inception_v3"):
         build_model(SPECS["ssd300"], 2, "resnet")
     with pytest.raises(ValueError, match=r"cut must be a layer of vgg16.*'mixed2'"):
         build_model(SPECS["ssd300"], 2, "vgg16", "mixed2")
@@ -72,14 +74,66 @@ def test_l2_normalize_by_hand():
     assert np.isfinite(np.asarray(layer(np.zeros((1, 1, 1, 2), np.float32)))).all()
 
 
-def test_fc6_computes_the_same_in_training_and_outside():
-    from ssd.model import DilatedConv2D
+def test_the_fast_dilated_convolution_is_keras_own():
+    import tensorflow as tf
 
-    layer = DilatedConv2D(8, 3, dilation_rate=6, padding="same", activation="relu")
-    x = np.random.default_rng(0).normal(size=(2, 19, 19, 4)).astype(np.float32)
-    plain = np.asarray(layer(x, training=False))
-    assert np.abs(np.asarray(layer(x, training=True)) - plain).max() < 1e-5
-    assert plain.max() > 0
+    options = {"dilation_rate": 6, "padding": "same", "activation": "relu"}
+    fast, plain = DilatedConv2D(8, 3, **options), keras.layers.Conv2D(8, 3, **options)
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 19, 19, 4)).astype(np.float32))
+    plain(x), fast(x)
+    plain.set_weights(fast.get_weights())
+    results = []
+    for layer in (fast, plain):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            out = layer(x)
+            loss = tf.reduce_sum(out * out)
+        results.append([out, *tape.gradient(loss, [x, layer.kernel.value])])
+    for ours, theirs in zip(*results, strict=True):
+        assert np.abs(theirs).max() > 1
+        assert np.abs(ours - theirs).max() < 1e-5 * np.abs(theirs).max()
+
+
+def test_precision_rounds_what_is_computed_and_no_weight():
+    model = build_model(SPECS["ssd300"], 2)
+    x = np.random.default_rng(0).normal(0, 60, (1, 300, 300, 3)).astype(np.float32)
+    exact = [np.asarray(out) for out in model(x)]
+    set_precision(model, "bfloat16")
+    rounded = model(x)
+    assert [out.dtype for out in rounded] == ["float32", "float32"]
+    assert {str(weight.dtype) for weight in model.weights} == {"float32"}
+    for a, b in zip(exact, rounded, strict=True):
+        assert 1e-6 < np.abs(a - b).max() < 0.1 * np.abs(a).max()
+    set_precision(model, "float32")
+    assert all((a == np.asarray(b)).all() for a, b in zip(exact, model(x), strict=True))
+    with pytest.raises(ValueError, match=r"one of float32, bfloat16\. Received: 'int8'"):
+        set_precision(model, "int8")
+
+
+def test_batch_normalisation_behind_every_convolution_but_the_heads():
+    plain, model = (build_model(SPECS["ssd300"], 2, name) for name in ("vgg16", "vgg16_bn"))
+    channels = 2 * 64 + 2 * 128 + 3 * 256 + 6 * 512 + 2 * 1024  # VGG16, fc6, fc7
+    channels += 256 + 512 + 3 * (128 + 256)  # conv6 to conv9
+    assert model.count_params() == plain.count_params() + 4 * channels
+    assert model.get_layer("conv1_1").activation is keras.activations.linear
+    assert model.get_layer("fc6_bn").output.shape == (None, 19, 19, 1024)
+    with pytest.raises(ValueError, match="cut must be None for vgg16_bn"):
+        build_model(SPECS["ssd300"], 2, "vgg16_bn", "block3_pool")
+
+
+def test_a_normalised_detector_goes_into_another_of_its_kind(tmp_path, shared):
+    card = ModelCard("m", "ssd300", "vgg16_bn", ("cat", "dog"))
+    first = build_model(SPECS["ssd300"], 2, "vgg16_bn")
+    first.get_layer("fc6_bn").moving_mean.assign(np.arange(1024, dtype=np.float32))
+    save_checkpoint(tmp_path / "a.weights.h5", first, card)
+    second = build_model(SPECS["ssd300"], 2, "vgg16_bn")
+    ledger = transfer(second, card, tmp_path / "a.weights.h5")
+    assert not ledger.new
+    assert all((a == b).all() for a, b in zip(first.get_weights(), second.get_weights(), strict=True))
+    # The plain VGG16 fills the convolutions; normalisation starts new.
+    loaded = load_backbone(second, "vgg16_bn", shared / "weights/vgg16_imagenet_notop.weights.h5")
+    assert len(loaded) == 13
+    assert "conv1_1_bn" not in loaded
 
 
 def test_rows_of_the_output_belong_to_the_anchors_in_their_order():

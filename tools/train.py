@@ -26,7 +26,9 @@ from ssd.cli import fail, numbers, run, track
     help="LAYERS:EPOCHS, comma between. LAYERS: bridge (bridging and other new layers), extractor, heads, "
     "all, patterns of names, or ranges of places such as 2:4, joined with +.",
 )
-@click.option("--recipe", help="A TOML file, or one of bridge, paper, small-data, in place of --stages.")
+@click.option(
+    "--recipe", help="A TOML file, or one of bridge, paper, scratch-bn, small-data, in place of --stages."
+)
 @click.option("--learning-rate", default="5e-4,1e-4", show_default=True, help="Peak; one, or one a stage.")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
 @click.option(
@@ -36,7 +38,7 @@ from ssd.cli import fail, numbers, run, track
 @click.option("--split", default="train", show_default=True, help="Training list in ImageSets/Main.")
 @click.option("--val-split", default="val", show_default=True, help="Validation list.")
 @click.option("--spec", help="ssd300, ssd300_coco or ssd300_v1; that of --init, else ssd300, unless told.")
-@click.option("--backbone", help="vgg16 or inception_v3; that of --init, else vgg16, unless told.")
+@click.option("--backbone", help="vgg16, vgg16_bn or inception_v3; that of --init, else vgg16, unless told.")
 @click.option("--cut", help="Layer at which a network of keras.applications is cut, such as mixed2.")
 @click.option("--backbone-weights", help="File of ImageNet weights; fetched unless told; 'random': none.")
 @click.option(

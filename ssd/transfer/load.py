@@ -25,7 +25,7 @@ from ssd.transfer.plan import (
 from ssd.transfer.weightfile import WeightFile
 
 # Names of ImageNet weights among the known files.
-IMAGENET = {"vgg16": "vgg16-imagenet", "inception_v3": "inception_v3-imagenet"}
+IMAGENET = {"vgg16": "vgg16-imagenet", "vgg16_bn": "vgg16-imagenet", "inception_v3": "inception_v3-imagenet"}
 _ROLES = {"moving_mean": "mean", "moving_variance": "variance"}
 
 
@@ -212,7 +212,9 @@ def _plan_backbone(file: WeightFile, model: keras.Model, card: ModelCard) -> Pla
     inside = [slot for slot in slots if "/" in slot.name]
     own = {layer.canonical for layer in file.layers if layer.tensors}
     slots = inside or [
-        slot for slot in slots if slot.name in VGG or (slot.name in ("fc6", "fc7") and slot.name in own)
+        slot
+        for slot in slots
+        if slot.name in VGG or (slot.name in own and slot.name.removesuffix("_bn") in (*VGG, "fc6", "fc7"))
     ]
     places = {slot.canonical for slot in slots}
     skip = tuple(escape(x.name) for x in file.layers if x.tensors and x.canonical not in places)

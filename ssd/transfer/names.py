@@ -18,7 +18,10 @@ def head(source: str, kind: str) -> str:
 
 
 HEADS = tuple(head(source, kind) for source in (*SOURCES, "pool6") for kind in ("conf", "loc"))
-CANONICAL = frozenset((*VGG, "fc6", "fc7", "fc8", *EXTRAS, "conv4_3_norm", *HEADS, "conv4_0"))
+NORMALISED = (*VGG, "fc6", "fc7", *EXTRAS)  # convolutions that have a NAME_bn in vgg16_bn
+CANONICAL = frozenset((*VGG, "fc6", "fc7", "fc8", *EXTRAS, "conv4_3_norm", *HEADS, "conv4_0")) | {
+    f"{name}_bn" for name in NORMALISED
+}
 # Layers of a classifier behind fc7; a detector has no use for them.
 UNUSABLE = "classifier of numbers that are not finite"  # torchvision publishes one such VGG16
 CLASSIFIER = ("fc8", UNUSABLE)
