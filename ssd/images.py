@@ -12,6 +12,7 @@ import numpy as np
 from ssd.spec import Preprocessing
 
 IMAGE_SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .jp2 .pbm .pgm .png .ppm .tif .tiff .webp".split())
+MAX_PIXELS = int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"])
 EXIF_ORIENTATION = 0x0112  # the tag
 MAX_FILE_BYTES = 512 << 20  # a picture file above this is refused before it is read
 

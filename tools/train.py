@@ -33,7 +33,9 @@ from ssd.cli import fail, numbers, run, track
     "--classes",
     help="Classes to learn: a,b, a text file, voc or coco; all in the training split unless told.",
 )
-@click.option("--split", default="train", show_default=True, help="Training split: a name, or a file that lists images.")
+@click.option(
+    "--split", default="train", show_default=True, help="Training split: a name, or a file that lists images."
+)
 @click.option("--val-split", default="val", show_default=True, help="Validation split.")
 @click.option("--spec", help="ssd300, ssd300_coco or ssd300_v1; that of --init, else ssd300, unless told.")
 @click.option("--backbone", help="vgg16 or inception_v3; that of --init, else vgg16, unless told.")

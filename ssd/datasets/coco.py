@@ -120,7 +120,9 @@ def _read(file: Path, root: Path) -> list[LabelledImage]:
             f"({type(error).__name__}: {error})"
         ) from None
     if lost := set(grouped) - known:
-        raise ValueError(f"an annotation must be of an image. Received: image_id {min(lost, key=str)} in {file}")
+        raise ValueError(
+            f"an annotation must be of an image. Received: image_id {min(lost, key=str)} in {file}"
+        )
     folders = _folders(file, root)
     return [_image(row, grouped.get(row["id"], []), names, file, folders) for row in images]
 
@@ -145,7 +147,9 @@ def _image(row: dict, rows: list, names: dict, file: Path, folders: list[Path]) 
         height, width = int(row.get("height", 0)), int(row.get("width", 0))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         fault = ValueError(f"an image must have file_name, width and height. Received: {where} ({error})")
-        return LabelledImage(str(row.get("id")), Path(file.parent, f"?{row.get('id')}"), file, 0, 0, error=fault)
+        return LabelledImage(
+            str(row.get("id")), Path(file.parent, f"?{row.get('id')}"), file, 0, 0, error=fault
+        )
     try:
         objects = tuple(_object(one, names, file) for one in rows)
     except (ValueError, KeyError, TypeError) as error:

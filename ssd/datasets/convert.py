@@ -43,7 +43,9 @@ def write_data(
     if to not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}. Received: {to!r}")
     if out.exists() and (out.is_file() or any(out.iterdir())):
-        raise FileExistsError(f"the new data set must be a new folder. Received: {out}, which is there already")
+        raise FileExistsError(
+            f"the new data set must be a new folder. Received: {out}, which is there already"
+        )
     names = name_photos([image for images in splits.values() for image in images])
     beside = out.with_name(f".part-{out.name}")
     shutil.rmtree(beside, ignore_errors=True)

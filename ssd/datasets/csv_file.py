@@ -103,7 +103,9 @@ def _read(file: Path, root: Path) -> list[LabelledImage]:
     rows = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
     head = _head(next(rows, []))
     if missing := [name for name in _NEEDED if name not in head]:
-        raise ValueError(f"a CSV of boxes must have the column {missing[0]}. Received: {first.strip()!r} in {file}")
+        raise ValueError(
+            f"a CSV of boxes must have the column {missing[0]}. Received: {first.strip()!r} in {file}"
+        )
     grouped: dict[str, list] = {}
     try:
         for cells in rows:
@@ -111,7 +113,9 @@ def _read(file: Path, root: Path) -> list[LabelledImage]:
                 row = dict(zip(head, (cell.strip() for cell in cells), strict=False))
                 grouped.setdefault(row["filename"], []).append((rows.line_num, row))
     except csv.Error as error:
-        raise ValueError(f"a CSV must be readable. Received: {file}, line {rows.line_num} ({error})") from None
+        raise ValueError(
+            f"a CSV must be readable. Received: {file}, line {rows.line_num} ({error})"
+        ) from None
     folders = [root, root / "images", root / "JPEGImages", root / file.stem.split("_")[0], file.parent]
     return [_image(name, group, file, [f for f in folders if f.is_dir()]) for name, group in grouped.items()]
 
@@ -131,7 +135,9 @@ def _image(name: str, group: list, file: Path, folders: list[Path]) -> LabelledI
 
 def _object(row: dict, line: int, file: Path) -> LabelledObject:
     where = f"line {line}"
+    if not row.get("class"):
+        raise ValueError(f"no class in {where}")
     values = [row.get(key) for key in ("xmin", "ymin", "xmax", "ymax")]
     x_min, y_min, x_max, y_max = box_px(values, f"{file}, {where}")
     flags = [row.get(key) == "1" for key in ("difficult", "iscrowd")]
-    return LabelledObject(row.get("class", ""), (x_min - 1, y_min - 1, x_max, y_max), *flags, where=where)
+    return LabelledObject(row["class"], (x_min - 1, y_min - 1, x_max, y_max), *flags, where=where)

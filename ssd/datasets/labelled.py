@@ -13,6 +13,10 @@ MAX_JSON_BYTES = 1 << 30  # COCO's instances_train2017.json has 448 MB
 ALL = "all"  # the split that every data set has: all its labelled photos
 
 
+class PartBoxError(ValueError):
+    """An object has no box but that of a <part> of it, such as a head."""
+
+
 @dataclass(frozen=True)
 class LabelledObject:
     """One object as its label file has it."""
@@ -119,7 +123,9 @@ def select(images: list[LabelledImage], wanted: list[str], where: str) -> list[L
         path = PurePosixPath(line.replace("\\", "/"))
         found = known.get(line) or _by_end(by_path, path) or known.get(path.name) or known.get(path.stem)
         if found is None:
-            raise FileNotFoundError(f"an image of a list must be in the data set. Received: {line!r} in {where}")
+            raise FileNotFoundError(
+                f"an image of a list must be in the data set. Received: {line!r} in {where}"
+            )
         chosen.append(found)
     return chosen
 

@@ -33,8 +33,8 @@ def find_format(data: str | Path) -> str:
         if is_it(data) and (data.is_dir() or name != "voc"):
             return name
     raise ValueError(
-        "a data set must be a folder in VOC (Annotations/), YOLO (data.yaml or classes.txt), COCO (*.json) or "
-        f"CSV layout, or a .json, .csv or .yaml file. Received: {data}"
+        "a data set must be a folder in VOC (Annotations/), YOLO (data.yaml or classes.txt), COCO (*.json) "
+        f"or CSV layout, or a .json, .csv or .yaml file. Received: {data}"
     )
 
 
@@ -69,7 +69,9 @@ def read_images(data: str | Path, split: str) -> list[LabelledImage]:
     if Path(split).is_file():
         return select(module.read_images(data, ALL), read_list(Path(split)), split)
     known = ", ".join((*split_names(data), ALL))
-    raise FileNotFoundError(f"split must be one of: {known}, or a file of image ids. Received: {split!r} in {data}")
+    raise FileNotFoundError(
+        f"split must be one of: {known}, or a file of image ids. Received: {split!r} in {data}"
+    )
 
 
 def read_split(
@@ -111,7 +113,9 @@ def _sample(image: LabelledImage, class_names: tuple[str, ...]) -> Sample:
         raise image.error
     height, width = image.height, image.width
     if height <= 0 or width <= 0:
-        raise ValueError(f"the size of an image must be positive. Received: {width}x{height} in {image.source}")
+        raise ValueError(
+            f"the size of an image must be positive. Received: {width}x{height} in {image.source}"
+        )
     kept = [found for found in image.objects if found.name in class_names]
     boxes = from_pixels(as_boxes([found.box_px for found in kept]), height, width)
     check_boxes(boxes, f"{image.source}, image {image.image_id}")

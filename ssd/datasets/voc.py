@@ -11,7 +11,15 @@ import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from ssd.datasets.labelled import ALL, MAX_TEXT_BYTES, LabelledImage, LabelledObject, box_px, read_list
+from ssd.datasets.labelled import (
+    ALL,
+    MAX_TEXT_BYTES,
+    LabelledImage,
+    LabelledObject,
+    PartBoxError,
+    box_px,
+    read_list,
+)
 from ssd.images import IMAGE_SUFFIXES
 from ssd.records import Detections
 
@@ -85,7 +93,9 @@ def write_images(out: Path, splits: dict[str, list[LabelledImage]], photos: dict
     for split, images in splits.items():
         for image in images:
             name = photos[image.path]
-            rows = [(o.name, o.box_px, {"difficult": str(int(o.difficult or o.crowd))}) for o in image.objects]
+            rows = [
+                (o.name, o.box_px, {"difficult": str(int(o.difficult or o.crowd))}) for o in image.objects
+            ]
             text = _xml(name, image.height, image.width, rows)
             (out / "Annotations" / f"{Path(name).stem}.xml").write_text(text, "utf-8")
         lines = "".join(f"{Path(photos[image.path]).stem}\n" for image in images)
@@ -119,7 +129,8 @@ def _image(image_id: str, photo: Path, file: Path) -> LabelledImage:
     except OSError as error:
         return LabelledImage(image_id, photo, file, 0, 0, error=error)
     except (ParseError, DefusedXmlException, AttributeError, TypeError, ValueError) as error:
-        fault = ValueError(f"an annotation must be VOC XML. Received: {file} ({error})")
+        kind = PartBoxError if isinstance(error, PartBoxError) else ValueError
+        fault = kind(f"an annotation must be VOC XML. Received: {file} ({error})")
         return LabelledImage(image_id, photo, file, 0, 0, error=fault)
     return LabelledImage(image_id, photo, file, height, width, objects, parts)
 
@@ -127,9 +138,11 @@ def _image(image_id: str, photo: Path, file: Path) -> LabelledImage:
 def _object(node: Element, number: int) -> LabelledObject:
     box = node.find("bndbox")
     if box is None:
-        only = "only its <part> has one" if node.find("part/bndbox") is not None else "it has none"
-        raise ValueError(f"object {number} must have a <bndbox> of its own: {only}")
-    name = node.find("name").text.strip()
+        if node.find("part/bndbox") is not None:
+            raise PartBoxError(f"object {number} must have a <bndbox> of its own: only its <part> has one")
+        raise ValueError(f"object {number} must have a <bndbox>")
+    if not (name := node.findtext("name", "").strip()):
+        raise ValueError(f"object {number} must have a <name>")
     difficult = node.findtext("difficult", "0").strip() == "1"
     return LabelledObject(name, _box(box), difficult, where=f"object {number}")
 

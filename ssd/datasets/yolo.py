@@ -81,7 +81,9 @@ def _yaml(data: Path) -> Path | None:
     if data.is_file():
         return data
     files = [data / "data.yaml", data / "dataset.yaml", *sorted(data.glob("*.y*ml"))]
-    return next((file for file in files if file.is_file() and "names" in read_text(file, MAX_YAML_BYTES)), None)
+    return next(
+        (file for file in files if file.is_file() and "names" in read_text(file, MAX_YAML_BYTES)), None
+    )
 
 
 def _content(data: Path) -> dict:
@@ -93,7 +95,9 @@ def _content(data: Path) -> dict:
     try:
         content = yaml.safe_load(read_text(file, MAX_YAML_BYTES))
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"a data.yaml must be YAML. Received: {file} ({' '.join(str(error).split())})") from None
+        raise ValueError(
+            f"a data.yaml must be YAML. Received: {file} ({' '.join(str(error).split())})"
+        ) from None
     if not isinstance(content, dict):
         raise ValueError(f"a data.yaml must hold names and splits. Received: {file}")
     return content
@@ -127,8 +131,12 @@ def _splits(data: Path) -> dict[str, list[Path]]:
             paths = [_resolve(root, content.get("path"), str(v), str(_yaml(data))) for v in values]
             found[key] = [path for path in paths if path is not None]
     if not any(found.values()):
-        found = {name: [root / f] for name in SPLITS for f in (f"images/{name}", f"{name}/images", f"{name}.txt")
-                 if (root / f).exists()}
+        found = {
+            name: [root / f]
+            for name in SPLITS
+            for f in (f"images/{name}", f"{name}/images", f"{name}.txt")
+            if (root / f).exists()
+        }
     found = {name: paths for name, paths in found.items() if paths}
     return found or {ALL: [root / "images" if (root / "images").is_dir() else root]}
 
@@ -194,7 +202,8 @@ def _object(line: str, number: int, file: Path, names: dict, height: int, width:
             raise ValueError
     except ValueError:
         raise ValueError(
-            f"a YOLO line must be a class number and four numbers. Received: {line[:80]!r} in {file}, line {number}"
+            "a YOLO line must be a class number and four numbers. "
+            f"Received: {line[:80]!r} in {file}, line {number}"
         ) from None
     if len(values) > 5:
         points = values.reshape(-1, 2)
