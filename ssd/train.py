@@ -12,7 +12,7 @@ from ssd.anchors import make_anchors
 from ssd.backend import keras
 from ssd.batches import Batches, Views
 from ssd.card import card_to_json
-from ssd.datasets.voc import read_split
+from ssd.datasets.read import read_split
 from ssd.detector import postprocess
 from ssd.features import frozen_features, split_model
 from ssd.loss import ConfidenceLoss, LocationLoss, MatchedAccuracy
