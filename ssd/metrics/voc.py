@@ -2,18 +2,34 @@
 
 A detection is held against the true box of its class and image that it overlaps most, and only
 that one. Overlap is taken in inclusive pixels, which the box convention of `ssd.boxes` equals. A
-box that is taken already makes a false positive; a difficult one counts neither way. Equal scores
-keep their order: images as listed, detections as given.
+box that is taken already makes a false positive; a difficult one counts neither way. An overlap of
+exactly the threshold is a hit. Equal scores keep their order, as the detections are given.
 Source: Everingham et al. 2010, "The PASCAL Visual Object Classes (VOC) Challenge", section 4.2;
 VOCdevkit, VOCevaldet.m.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from ssd.boxes import iou, to_pixels
+from ssd.metrics.pairs import find_pairs
+from ssd.metrics.tables import Found, Truth, found_of_detections, truth_of_samples
 from ssd.records import Detections, Sample
+
+IGNORED = -1  # a detection that hits a difficult box: neither true nor false
+HIT = 1
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The detections of one class, best score first, each with its verdict."""
+
+    found: np.ndarray  # (K,) int64, which detection
+    image: np.ndarray  # (K,) int64
+    scores: np.ndarray  # (K,) float64
+    verdict: np.ndarray  # (K,) int8: HIT, 0 false, IGNORED
+    truths: np.ndarray  # (I,) int64 true boxes that are not difficult, an image
 
 
 def evaluate_voc(
@@ -39,36 +55,72 @@ def evaluate_voc(
         raise ValueError(
             f"there must be detections for every image. Received: {len(detections)} for {len(samples)}"
         )
-    curves = [
-        precision_recall(samples, detections, label, iou_threshold) for label in range(len(class_names))
-    ]
+    truth = truth_of_samples(samples, class_names)
+    return score_voc(rank_voc(truth, found_of_detections(detections), iou_threshold), class_names)
+
+
+def score_voc(rankings: Sequence[Ranking], class_names: tuple[str, ...]) -> dict:
+    """The result of `evaluate_voc` from the rankings of all classes."""
+    curves = [precision_recall(ranking) for ranking in rankings]
     rules = {"voc07": average_precision_07, "voc10": average_precision_10}
     return {name: _table(curves, class_names, rule) for name, rule in rules.items()}
 
 
-def precision_recall(
-    samples: Sequence[Sample], detections: Sequence[Detections], label: int, iou_threshold: float
-) -> tuple[np.ndarray, np.ndarray] | None:
+def rank_voc(truth: Truth, found: Found, iou_threshold: float = 0.5) -> list[Ranking]:
+    """The verdict on every detection, class by class.
+
+    Args:
+        truth: the true boxes.
+        found: the detections on the same images.
+        iou_threshold: least overlap of a hit, in (0, 1].
+    """
+    order = np.lexsort((-found.scores, found.labels))
+    verdict = judge_voc(truth, found[order], iou_threshold)[0]
+    ends = np.searchsorted(found.labels[order], np.arange(len(truth.class_names) + 1))
+    rankings = []
+    for label in range(len(truth.class_names)):
+        part = slice(ends[label], ends[label + 1])
+        mine = order[part]
+        truths = truth.image[(truth.labels == label) & ~truth.difficult]
+        counts = np.bincount(truths, minlength=len(truth.image_ids))
+        rankings.append(Ranking(mine, found.image[mine], found.scores[mine], verdict[part], counts))
+    return rankings
+
+
+def judge_voc(truth: Truth, found: Found, iou_threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """The verdict on detections that stand best score first within each class.
+
+    Returns:
+        (K,) int8 HIT, 0 or IGNORED; (K,) int64 the true box that it was held against, -1 where it
+        overlaps none enough.
+    """
+    # Boxes pass through [0, 1] in float32: an overlap of exactly the threshold must survive that.
+    pairs = find_pairs(truth, found, iou_threshold - 1e-6)
+    # Best overlap of each detection; among equal ones the first true box.
+    pairs = pairs[np.lexsort((pairs.truth, -pairs.iou, pairs.found))]
+    pairs = pairs[np.flatnonzero(np.diff(pairs.found, prepend=-1))]
+    held = np.full(len(found), -1, dtype=np.int64)
+    held[pairs.found] = pairs.truth
+    verdict = np.zeros(len(found), dtype=np.int8)
+    hard = truth.difficult[pairs.truth]
+    verdict[pairs.found[hard]] = IGNORED
+    # Of all detections held against one box, the first is the hit.
+    plain = pairs[~hard]
+    verdict[plain.found[np.unique(plain.truth, return_index=True)[1]]] = HIT
+    return verdict, held
+
+
+def precision_recall(ranking: Ranking) -> tuple[np.ndarray, np.ndarray] | None:
     """Precision and recall after each counted detection of a class, best score first.
 
     Returns:
         (K,) precision and (K,) recall; None if no true box that is not difficult exists.
     """
-    truths = sum(int((~s.difficult[s.labels == label]).sum()) for s in samples)
+    truths = int(ranking.truths.sum())
     if truths == 0:
         return None
-    scores, hits = [np.empty(0)], [np.empty(0, np.int8)]
-    for sample, found in zip(samples, detections, strict=True):
-        mine = np.flatnonzero(found.labels == label)
-        if len(mine) == 0:
-            continue
-        mine = mine[np.argsort(-found.scores[mine], kind="stable")]
-        scores.append(found.scores[mine])
-        hits.append(_judge(sample, found.boxes_px[mine], label, iou_threshold))
-    scores, hits = np.concatenate(scores), np.concatenate(hits)
-    hits = hits[np.argsort(-scores, kind="stable")]
-    hits = hits[hits != IGNORED]
-    true_positives = np.cumsum(hits)
+    hits = ranking.verdict[ranking.verdict != IGNORED]
+    true_positives = np.cumsum(hits, dtype=np.int64)
     return true_positives / np.arange(1, len(hits) + 1), true_positives / truths
 
 
@@ -85,30 +137,6 @@ def average_precision_10(precision: np.ndarray, recall: np.ndarray) -> float:
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     steps = np.diff(recall, prepend=0.0)
     return float(np.sum(steps * envelope))
-
-
-IGNORED = -1  # a detection that hits a difficult box: neither true nor false
-
-
-def _judge(sample: Sample, boxes_px: np.ndarray, label: int, iou_threshold: float) -> np.ndarray:
-    """(K,) int8, one a box in falling score: 1 hit, 0 false, IGNORED."""
-    mine = sample.labels == label
-    difficult = sample.difficult[mine]
-    verdict = np.zeros(len(boxes_px), dtype=np.int8)
-    if not mine.any():
-        return verdict
-    truth_px = to_pixels(sample.boxes[mine], sample.height, sample.width).astype(np.float64)
-    overlaps = iou(boxes_px.astype(np.float64), truth_px)
-    best = overlaps.argmax(1)
-    # Boxes pass through [0, 1] in float32: an overlap of exactly the threshold must survive that.
-    near = overlaps[np.arange(len(boxes_px)), best] >= iou_threshold - 1e-6
-    taken = np.zeros(len(difficult), dtype=bool)
-    for i in np.flatnonzero(near):
-        if difficult[best[i]]:
-            verdict[i] = IGNORED
-        elif not taken[best[i]]:
-            verdict[i], taken[best[i]] = 1, True
-    return verdict
 
 
 def _table(curves: list, class_names: tuple[str, ...], rule) -> dict:
