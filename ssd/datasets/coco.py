@@ -47,6 +47,23 @@ def read_images(data: Path, split: str) -> list[LabelledImage]:
     return list(images.values())
 
 
+def read_categories(data: Path, split: str) -> dict[int, str]:
+    """Category id -> class name of a split's file, or of all files, by rising id.
+
+    Raises:
+        OSError, ValueError: the JSON is missing or damaged; the message names it.
+    """
+    files = _files(data)
+    names: dict[int, str] = {}
+    for file in dict.fromkeys([files[split]] if split in files else files.values()):
+        try:
+            rows = json.loads(read_text(file, MAX_JSON_BYTES))["categories"]
+            names |= {int(row["id"]): str(row["name"]) for row in rows}
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"a COCO file must have categories. Received: {file} ({error})") from None
+    return dict(sorted(names.items()))
+
+
 def write_images(out: Path, splits: dict[str, list[LabelledImage]], photos: dict[Path, str]) -> None:
     """Write annotations/instances_SPLIT.json: the inverse of `read_images`; arguments as voc's."""
     names = sorted({o.name for images in splits.values() for image in images for o in image.objects})
