@@ -15,7 +15,7 @@ from ssd.metrics.coco import LEVELS, THRESHOLDS, CocoRanking, counted
 from ssd.metrics.voc import HIT, IGNORED, Ranking
 
 SEED = 0
-CHUNK = 4_000_000  # weights of detections at once; bounds the memory
+CHUNK = 4_000_000  # counts at once; bounds the memory
 PERCENTILES = (2.5, 97.5)
 # Number of COCO -> thresholds and size that it is the mean of.
 COCO_NUMBERS = {
@@ -82,7 +82,7 @@ def resample_voc(ranking: Ranking, draws: np.ndarray) -> tuple[np.ndarray, np.nd
     image, hits = ranking.image[kept], np.flatnonzero(ranking.verdict[kept] == HIT)
     truths = draws @ ranking.truths
     both = _sums_until(draws, image, hits)
-    true = np.cumsum(draws[:, image[hits]], axis=1)
+    true = np.cumsum(draws[:, image[hits]], axis=1, dtype=np.int32)
     return average_precisions(true, both, truths, 11), average_precisions(true, both, truths, None)
 
 
@@ -98,9 +98,9 @@ def resample_coco(ranking: CocoRanking, a: int, draws: np.ndarray) -> np.ndarray
     weights = draws[:, ranking.image[ours]]
     out = np.full((len(THRESHOLDS), len(draws)), np.nan)
     for t, (hit, count) in enumerate(zip(ranking.hits[a], counted(ranking, a), strict=True)):
-        true = np.cumsum(weights * hit, axis=1)
-        both = before + np.cumsum(weights * count, axis=1)
-        out[t] = average_precisions(true[:, hit], both[:, hit], truths, len(LEVELS))
+        true = np.cumsum(weights[:, hit], axis=1, dtype=np.int32)
+        both = before + np.cumsum(weights * count, axis=1, dtype=np.int32)
+        out[t] = average_precisions(true, both[:, hit], truths, len(LEVELS))
     return out
 
 
@@ -116,7 +116,7 @@ def average_precisions(
         levels: 11 or 101 recalls from 0 to 1; None for the area.
     """
     rows = len(truths)
-    precision = np.divide(true, both, out=np.zeros(true.shape), where=both > 0)
+    precision = np.divide(true, both, out=np.zeros(true.shape, np.float32), where=both > 0)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     if levels is None:
         steps = np.diff(true, prepend=0, axis=1)
@@ -151,16 +151,17 @@ def _sums_until(draws: np.ndarray, image: np.ndarray, places: np.ndarray) -> np.
 
 def _sums_before(draws: np.ndarray, image: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """(B, H) weights of the first so many rows, for rising `ends`."""
-    out = np.zeros((len(draws), len(ends)), dtype=np.int64)
-    if len(ends) == 0 or ends[-1] == 0:
-        return out
-    image = image[: ends[-1]]
-    # Sums of stretches first: reduceat has no empty ones, so equal ends share theirs.
-    uniques, which = np.unique(ends, return_inverse=True)
-    begins = np.concatenate([[0], uniques[:-1]]) if uniques[0] else uniques[:-1]
-    step = max(1, CHUNK // max(1, len(image)))
-    for b in range(0, len(draws), step):
-        sums = np.cumsum(np.add.reduceat(draws[b : b + step][:, image], begins, axis=1), axis=1)
-        sums = sums if uniques[0] else np.concatenate([np.zeros((len(sums), 1), sums.dtype), sums], 1)
-        out[b : b + step] = sums[:, which]
-    return out
+    images = draws.shape[1]
+    begins = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+    weights = draws.astype(np.float32)
+    out = np.zeros((len(draws), len(ends)), dtype=np.float32)
+    step = max(1, CHUNK // max(1, images))
+    for h in range(0, len(ends), step):
+        # How many rows of each stretch between two ends are of each image; whole numbers below 2 ** 24
+        # are exact in float32, whose product of matrices is the fastest sum there is.
+        lengths = (ends - begins)[h : h + step]
+        stretch = np.repeat(np.arange(len(lengths)), lengths)
+        rows = image[begins[h] : begins[h] + len(stretch)]
+        counts = np.bincount(rows * len(lengths) + stretch, minlength=images * len(lengths))
+        out[:, h : h + step] = weights @ counts.reshape(images, -1).astype(np.float32)
+    return np.cumsum(out, axis=1, dtype=np.float64).astype(np.int32)
