@@ -134,7 +134,9 @@ def convert(data: Path, to: str, out: Path, splits: tuple, link: bool) -> None:
 @main.command()
 @click.argument("data", type=DATA)
 @click.option("--parts", required=True, help="NAME:SHARE, comma between, such as train:0.8,val:0.2.")
-@click.option("--split", "pool", default="all", show_default=True, help="What is divided.")
+@click.option(
+    "--split", "pool", default="all", show_default=True, help="What is divided; a split test stays out."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace lists of these names.")
 def split(data: Path, parts: str, pool: str, seed: int, overwrite: bool) -> None:

@@ -114,8 +114,9 @@ def select(images: list[LabelledImage], wanted: list[str], where: str) -> list[L
         FileNotFoundError: a line names no image; `where` names the list.
     """
     known: dict[str, LabelledImage] = {}
-    for image in images:
-        for key in (image.path.stem, image.path.name, image.image_id):
+    for keys in zip(*((image.path.stem, image.path.name, image.image_id) for image in images), strict=True):
+        # All stems before any id: COCO's id 2 need not be 2.jpg.
+        for key, image in zip(keys, images, strict=True):
             known.setdefault(key, image)
     by_path = {image.path.as_posix(): image for image in images}
     chosen = []
