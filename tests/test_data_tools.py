@@ -10,8 +10,9 @@ from ssd.tools.data import main
 
 from ssd.anchors import make_anchors
 from ssd.boxes import iou, to_centres
+from ssd.datasets.ceiling import measure_ceiling
 from ssd.datasets.doctor import check
-from ssd.datasets.fit import _best_iou, measure_ceiling, propose_scales
+from ssd.datasets.fit import _best_iou, propose_scales
 from ssd.datasets.fit import fit as fit_data
 from ssd.datasets.parts import deal
 from ssd.datasets.read import read_images, read_split, split_names

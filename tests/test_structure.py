@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 ROOMS = (
     "boxes spec anchors images records draw card datasets.labelled datasets.voc datasets.coco "
     "datasets.yolo datasets.csv_file datasets.read datasets.convert datasets.photos datasets.faults "
-    "datasets.box_faults datasets.class_faults datasets.doctor datasets.parts datasets.fit "
-    "datasets.stats datasets.charts results metrics.voc augment views_page media "
-    "catalogue download known detector "
+    "datasets.box_faults datasets.class_faults datasets.photo_faults datasets.doctor datasets.parts "
+    "datasets.ceiling datasets.fit datasets.stats datasets.charts datasets.tables results "
+    "metrics.voc augment views_page media catalogue download known detector "
     "transfer.weightfile transfer.names transfer.hdf5 transfer.keras_hdf5 transfer.keras3 transfer.protobuf "
     "transfer.caffe transfer.chainer transfer.pickled transfer.pytorch transfer.tf_checkpoint transfer.read "
     "transfer.classes transfer.convert transfer.generation transfer.pairs transfer.ledger transfer.plan "
