@@ -54,12 +54,15 @@ def check(
         class_names: all that may occur; unless told, only misspellings and numbers are found.
         track: shows progress: track(items, text, total).
     Raises:
-        OSError, ValueError: a data set or split is missing, or a file of all labels is damaged.
+        OSError, ValueError: a data set or split is missing or holds no image, or a file of all labels is
+            damaged.
     """
     report, looked_at = Checkup(), []
     for root in map(Path, data):
         owners = _owners(root, splits or choose_splits(root), report)
         images = [image for _, image in owners]
+        if not images:
+            raise ValueError(f"a data set must hold images. Received: none in {root}")
         facts = look_at([image.path for image in images])
         facts = list(track(facts, f"reading {root.name}", len(images)) if track else facts)
         report.images += len(images)

@@ -46,6 +46,8 @@ def split_data(
     for image in images:
         if image.error:
             raise image.error
+    if not images:
+        raise ValueError(f"there must be images to divide. Received: none in {data}, split {pool!r}")
     owner = deal(images, group_twins(images), parts, seed)
     chosen = {
         part: [image for image, own in zip(images, owner, strict=True) if own == part] for part in parts
