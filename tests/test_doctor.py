@@ -294,6 +294,17 @@ def test_coco_corners_from_1_are_found(healthy, tmp_path):
     assert "8 of 16 boxes end one pixel beyond" in faults[0].text
 
 
+def test_data_sets_without_photos(tmp_path, write_xml):
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/train.txt").write_text("")
+    (tmp_path / "Annotations").mkdir()
+    result = CliRunner().invoke(main, ["check", str(tmp_path)])
+    assert (result.exit_code, "must hold images" in result.output) == (1, True)
+    (tmp_path / "ImageSets/Main/train.txt").write_text("gone\n")
+    write_xml(tmp_path / "Annotations/gone.xml", 9, 9, [("a", (1, 1, 9, 9), False)])
+    assert [f.kind for f in check([tmp_path]).faults] == ["missing_image"]
+
+
 def test_the_mended_copy_never_replaces_anything(healthy):
     result = CliRunner().invoke(main, ["check", str(healthy), "--fix", str(healthy)])
     assert result.exit_code == 1

@@ -1,21 +1,16 @@
 """ssd data: check, measure, convert, split and look at labelled photos before training."""
 
 import json
-from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ssd.cli import run, track
-
-if TYPE_CHECKING:
-    from ssd.datasets.doctor import Checkup
+from ssd.datasets.tables import SHOWN, counts_text, faults_text, fit_text, parts_text
 
 DATA = click.Path(exists=True, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
-SHOWN = 5  # faults of a kind on the screen
 
 
 @click.group()
@@ -47,7 +42,7 @@ def check(
         raise click.UsageError("--fix takes one DATA at a time")
     names = run(parse_classes, classes) if classes else ()
     report = run(examine, data, splits, names, track)
-    _print_faults(report, show_all)
+    click.echo(faults_text(report, show_all))
     if json_path:
         facts = {"data": [str(root) for root in data], "images": report.images, "boxes": report.boxes}
         faults = [fault.as_dict() for fault in report.faults]
@@ -57,23 +52,6 @@ def check(
         click.echo(f"mended copy -> {fixed} ({', '.join(f'{name} {n}' for name, n in counts.items())})")
     if report.errors:
         raise SystemExit(1)
-
-
-def _print_faults(report: "Checkup", show_all: bool) -> None:
-    groups = defaultdict(list)
-    for fault in report.faults:
-        groups[fault.level, fault.kind, fault.remedy].append(fault)
-    order = ("error", "warning", "note")
-    for (level, kind, remedy), faults in sorted(groups.items(), key=lambda item: order.index(item[0][0])):
-        click.echo(f"{level} {kind} ({len(faults)}): {remedy}")
-        shown = faults if show_all else faults[:SHOWN]
-        for fault in shown:
-            click.echo(f"  {fault.file}: {fault.text}")
-        if len(shown) < len(faults):
-            click.echo(f"  and {len(faults) - len(shown)} more (--all shows them)")
-    counts = [sum(fault.level == level for fault in report.faults) for level in order]
-    said = ", ".join(f"{n} {level}{'' if n == 1 else 's'}" for n, level in zip(counts, order, strict=True))
-    click.echo(f"{report.images} images, {report.boxes} boxes: {said}")
 
 
 @main.command()
@@ -87,7 +65,7 @@ def stats(data: Path, splits: tuple, out: Path | None, json_path: Path | None) -
 
     counted = run(_count, data, splits)
     facts = {"data": str(data), "split": ", ".join(splits) or "all"} | summary(counted)
-    _print_counts(facts)
+    click.echo(counts_text(facts))
     if json_path:
         run(_write, json_path, facts)
     if out:
@@ -110,7 +88,7 @@ def fit(data: Path, split: str, spec: str, classes: str | None, json_path: Path 
     Sizes are COCO's (32 and 96 pixels), measured in the 300x300 square that the network sees.
     """
     facts = run(_fit, data, split, spec, classes)
-    _print_fit(facts)
+    click.echo(fit_text(facts))
     if json_path:
         run(_write, json_path, facts)
 
@@ -134,7 +112,9 @@ def convert(data: Path, to: str, out: Path, splits: tuple, link: bool) -> None:
 @main.command()
 @click.argument("data", type=DATA)
 @click.option("--parts", required=True, help="NAME:SHARE, comma between, such as train:0.8,val:0.2.")
-@click.option("--split", "pool", default="all", show_default=True, help="What is divided.")
+@click.option(
+    "--split", "pool", default="all", show_default=True, help="What is divided; a split test stays out."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace lists of these names.")
 def split(data: Path, parts: str, pool: str, seed: int, overwrite: bool) -> None:
@@ -143,7 +123,7 @@ def split(data: Path, parts: str, pool: str, seed: int, overwrite: bool) -> None
     from ssd.datasets.read import lists_folder
 
     made = run(split_data, data, _parts(parts), pool=pool, seed=seed, overwrite=overwrite)
-    _print_parts(made)
+    click.echo(parts_text(made))
     click.echo(f"lists -> {lists_folder(data)}")
 
 
@@ -175,31 +155,6 @@ def _count(data: Path, splits: tuple):
     return count(samples, names)
 
 
-def _print_counts(facts: dict) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    columns = ("boxes", "difficult", "images", "small", "medium", "large")
-    title = f"{facts['data']}, split {facts['split']}"
-    table = Table("class", title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in (*columns, "side", "aspect"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for name, row in sorted(facts["classes"].items(), key=lambda item: -item[1]["boxes"]):
-        cells = [str(row[key]) for key in columns]
-        if row["boxes"]:
-            cells += [f"{row['side'][1]:.0f}", "{0:.1f}-{2:.1f}".format(*row["aspect"])]
-        table.add_row(name, *cells)
-    _show(table)
-    per_image = facts["objects_per_image"]
-    click.echo(f"{facts['images']} images ({facts['background']} without a box), {facts['boxes']} boxes")
-    if per_image:
-        click.echo("boxes in an image: {1:g} in the middle, {0:g} to {2:g} in nine of ten".format(*per_image))
-    click.echo(
-        "in the 300x300 square: small below 32x32 pixels, large from 96x96; side: the middle root of area"
-    )
-    click.echo("aspect: width by height in the photo, of nine boxes in ten")
-
-
 def _fit(data: Path, split: str, spec: str, classes: str | None) -> dict:
     from ssd.datasets.fit import fit
     from ssd.datasets.read import find_classes, read_split
@@ -210,36 +165,6 @@ def _fit(data: Path, split: str, spec: str, classes: str | None) -> dict:
     names = parse_classes(classes) if classes else find_classes(data, split)
     samples = read_split(data, split, names, photos=False)
     return {"data": str(data), "split": split} | fit(samples, wanted, names)
-
-
-def _print_fit(facts: dict) -> None:
-    from rich.table import Table
-
-    now, proposed = facts["ceiling"], facts["proposed"]
-    then = proposed["ceiling"] if proposed else None
-    title = f"share of boxes with an anchor of IoU 0.5: {facts['spec']} on {facts['data']}, {facts['split']}"
-    table = Table("boxes", facts["spec"], *(["proposed"] if then else []), title=title)
-    for group in ("by_class", "by_size"):
-        for name in now[group]:
-            table.add_row(name, *(_share(c[group][name]) for c in (now, then) if c))
-        table.add_section()
-    for key, text in (("ceiling", "all"), ("bipartite", "with no anchor but by the bipartite step")):
-        table.add_row(text, *(_share(c[key]) for c in (now, then) if c))
-    table.add_row("anchors a box", *(str(c["anchors_per_box"]) for c in (now, then) if c))
-    _show(table)
-    for name, scales in ((facts["spec"], facts["scales"]), ("proposed", proposed)):
-        if scales:
-            pairs = zip(scales["min_size"], scales["max_size"], strict=True)
-            said = ", ".join(f"{low:g}" if high is None else f"{low:g} to {high:g}" for low, high in pairs)
-            click.echo(f"{name}: scales of the feature maps {said} pixels")
-    for flag in facts["flags"]:
-        click.echo(f"note: {flag}")
-    if not proposed:
-        click.echo(f"no other scales bring a point more: keep those of {facts['spec']}")
-
-
-def _share(value: float | None) -> str:
-    return "no boxes" if value is None else f"{value:.3f}"
 
 
 def _parts(text: str) -> dict[str, float]:
@@ -254,20 +179,6 @@ def _parts(text: str) -> dict[str, float]:
     return parts
 
 
-def _print_parts(made: dict) -> None:
-    from rich.table import Table
-
-    table = Table("class", *made)
-    names = sorted({name for part in made.values() for name in part["boxes"]})
-    for name in names:
-        table.add_row(name, *(str(part["boxes"].get(name, 0)) for part in made.values()))
-    table.add_section()
-    table.add_row("images", *(str(part["images"]) for part in made.values()))
-    _show(table)
-    if lacking := [name for name in names if any(name not in part["boxes"] for part in made.values())]:
-        click.echo(f"note: too rare for every part: {', '.join(lacking)}")
-
-
 def _augment(data: Path, out: Path, split: str, count: int, seeds: list[int], max_expand: float) -> int:
     from ssd.datasets.read import find_classes, read_split
     from ssd.views_page import augmented_rows, write_page
@@ -280,12 +191,6 @@ def _augment(data: Path, out: Path, split: str, count: int, seeds: list[int], ma
     rows = augmented_rows(chosen, names, seeds, max_expand=max_expand)
     write_page(out, rows, [s.path.name for s in chosen], seeds)
     return len(chosen)
-
-
-def _show(table: object) -> None:
-    from rich.console import Console
-
-    Console().print(table)
 
 
 def _write(path: Path, content: dict) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssd.datasets.fit import SIZES
+from ssd.datasets.ceiling import SIZES
 from ssd.datasets.stats import SIDE, Stats
 from ssd.draw import PALETTE
 

@@ -68,7 +68,14 @@ def write_images(out: Path, splits: dict[str, list[LabelledImage]], photos: dict
     """Write annotations/instances_SPLIT.json: the inverse of `read_images`; arguments as voc's."""
     names = sorted({o.name for images in splits.values() for image in images for o in image.objects})
     numbers = {name: number for number, name in enumerate(names, start=1)}
-    keys = {path: number for number, path in enumerate(photos, start=1)}
+    stems = [Path(name).stem for name in photos.values()]
+    whole = all(stem.isdecimal() and len(stem) < 19 for stem in stems) and len(set(map(int, stems))) == len(
+        stems
+    )
+    # COCO's own files are named after their ids.
+    keys = {
+        path: int(stem) if whole else i for i, (path, stem) in enumerate(zip(photos, stems, strict=True), 1)
+    }
     (out / "annotations").mkdir(parents=True, exist_ok=True)
     for split, images in splits.items():
         rows = [(keys[image.path], o) for image in images for o in image.objects]

@@ -1,14 +1,15 @@
 """The doctor: every fault of a data set named once, with file and remedy, and a mended copy."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ssd.datasets.box_faults import ONE_BASED, mend_image, mend_order, mend_origin, scale_boxes, turn_boxes
+from ssd.datasets.box_faults import ONE_BASED, mend_image, mend_order, mend_origin
 from ssd.datasets.class_faults import mend_classes
 from ssd.datasets.convert import write_data
 from ssd.datasets.faults import ERROR, Fault
-from ssd.datasets.labelled import ALL, LabelledImage, PartBoxError
+from ssd.datasets.labelled import ALL, LabelledImage
+from ssd.datasets.photo_faults import mend_size, notes_of, unusable
 from ssd.datasets.photos import PhotoFacts, find_twins, look_at
 from ssd.datasets.read import find_format, read_images, split_names
 
@@ -53,12 +54,15 @@ def check(
         class_names: all that may occur; unless told, only misspellings and numbers are found.
         track: shows progress: track(items, text, total).
     Raises:
-        OSError, ValueError: a data set or split is missing, or a file of all labels is damaged.
+        OSError, ValueError: a data set or split is missing or holds no image, or a file of all labels is
+            damaged.
     """
     report, looked_at = Checkup(), []
     for root in map(Path, data):
         owners = _owners(root, splits or choose_splits(root), report)
         images = [image for _, image in owners]
+        if not images:
+            raise ValueError(f"a data set must hold images. Received: none in {root}")
         facts = look_at([image.path for image in images])
         facts = list(track(facts, f"reading {root.name}", len(images)) if track else facts)
         report.images += len(images)
@@ -121,9 +125,9 @@ def _examine(
     """All checks but those between photos; the mended images."""
     usable, one_based = [], kind in ONE_BASED
     for image, fact in zip(images, facts, strict=True):
-        fault, sized = _unusable(image, fact), None
+        fault, sized = unusable(image, fact), None
         if fault is None:
-            fault, sized = _mend_size(image, fact, kind)
+            fault, sized = mend_size(image, fact, kind)
         report.faults += [fault] if fault else []
         usable += [sized] if sized else []
     for mend in (mend_order, mend_origin):
@@ -137,61 +141,8 @@ def _examine(
         report.faults += faults
         mended.append(whole)
     told = {fault.file for fault in report.faults if fault.kind == "part_box"}
-    report.faults += _notes([image for image in images if image.source not in told])
+    report.faults += notes_of([image for image in images if image.source not in told])
     return mended
-
-
-def _unusable(image: LabelledImage, fact: PhotoFacts) -> Fault | None:
-    """Why nothing more can be said of an image."""
-    if not image.path.is_file():
-        if isinstance(image.error, ValueError):  # a path that leads out of the folder, or none
-            return Fault("unreadable_label", image.source, str(image.error))
-        return Fault("missing_image", image.path, f"the photo of {image.source.name} is not there")
-    if fact.error:
-        return Fault("unreadable_image", image.path, f"the photo cannot be read: {fact.error}")
-    if isinstance(image.error, FileNotFoundError):
-        return Fault("missing_label", image.source, f"the labels of {image.path.name} are not there")
-    if isinstance(image.error, PartBoxError):
-        return Fault("part_box", image.source, str(image.error))
-    if image.error:
-        return Fault("unreadable_label", image.source, str(image.error))
-    return None
-
-
-def _mend_size(
-    image: LabelledImage, fact: PhotoFacts, kind: str
-) -> tuple[Fault | None, LabelledImage | None]:
-    """Compare the size in the label file with the photo's; None for the image if it cannot be mended."""
-    said, stored, seen = (image.height, image.width), (fact.height, fact.width), fact.seen_size
-    if said == seen:
-        # YOLO says no size. Turns by half and mirrors keep it, as every turn of a square does.
-        if fact.orientation != 1 and image.objects and (stored == seen or kind == "yolo"):
-            text = f"EXIF orientation is {fact.orientation}, and the labels cannot tell whether they know"
-            return Fault("exif_unsure", image.path, text), image
-        return None, image
-    names = [f"{width}x{height}" for height, width in (said, seen)]
-    if said == stored:
-        text = f"the labels are for {names[0]}, but EXIF orientation {fact.orientation} shows {names[1]}"
-        return Fault("exif_rotation", image.source, text), turn_boxes(image, fact.orientation, *stored)
-    fault = Fault("size_mismatch", image.source, f"the label file says {names[0]}, the photo has {names[1]}")
-    same_shape = min(said) > 0 and abs(said[0] / said[1] * seen[1] / seen[0] - 1) < 0.01
-    if same_shape:
-        return fault, scale_boxes(image, *seen)
-    fits = all(found.box_px[2] <= seen[1] and found.box_px[3] <= seen[0] for found in image.objects)
-    return fault, replace(image, height=seen[0], width=seen[1]) if fits else None
-
-
-def _notes(images: list[LabelledImage]) -> list[Fault]:
-    notes = [
-        Fault("background", image.path, "no box")
-        for image in images
-        if not image.objects and not image.error and image.path.is_file()
-    ]
-    if holding := [image for image in images if image.part_boxes]:
-        count = sum(len(image.part_boxes) for image in holding)
-        text = f"{count} <part> boxes in {len(holding)} files (first: this one) are no objects and not read"
-        notes.append(Fault("part_boxes", holding[0].source, text))
-    return notes
 
 
 def _unlisted(root: Path, images: list[LabelledImage]) -> list[Fault]:

@@ -1,84 +1,20 @@
-"""Before any training: whether the anchors of a spec can meet the boxes of a data set, and which would.
+"""Scales of the feature maps that fit the boxes of a data set, and what to think of those of a spec."""
 
-The ceiling is the share of boxes whose best anchor reaches IoU 0.5: a box below it has one anchor at
-most to learn from, the one that the bipartite step gives it. Sizes are measured in the network's
-square, so COCO's 32 and 96 pixels apply to what the network sees.
-"""
-
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
-from ssd.anchors import make_anchors, match
-from ssd.boxes import area, iou, to_centres
+from ssd.boxes import area, to_centres
+from ssd.datasets.ceiling import IOU, Ceiling, counted_boxes, measure_ceiling
 from ssd.records import Sample
 from ssd.spec import FeatureMap, SSDSpec
 
-IOU = 0.5
-SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, np.inf)}  # COCO's, pixels
 LOW_CEILING = 0.9  # below it the scales are worth a change
 WORTH = 0.01  # of the ceiling that other scales must bring
 BEYOND = 8.0  # pixels: a side below the step of the finest map is more than anchors can mend
 _CANDIDATES = np.geomspace(5, 300, 48)  # pixels, sides that are tried
 _MAX_BOXES = 4000  # that the scales are fitted to, drawn at random from more
 _STEP_UP = 1.15  # least factor from one scale to the next
-
-
-@dataclass(frozen=True)
-class Ceiling:
-    """What the anchors of a spec can reach on some boxes.
-
-    Args:
-        boxes: how many.
-        ceiling: share whose best anchor reaches IoU 0.5; None without boxes.
-        bipartite: share that only the bipartite step gives an anchor.
-        anchors_per_box: matched anchors a box.
-        by_class: ceiling of each class; by_size: of each size in the network's square.
-    """
-
-    boxes: int
-    ceiling: float | None
-    bipartite: float | None
-    anchors_per_box: float | None
-    by_class: dict[str, float | None]
-    by_size: dict[str, float | None]
-
-
-def measure_ceiling(samples: list[Sample], spec: SSDSpec, class_names: tuple[str, ...]) -> Ceiling:
-    """Match the anchors with all boxes but difficult ones, as training does without augmentation.
-
-    Args:
-        samples: labelled images.
-        spec: decides the anchors.
-        class_names: labels index this.
-    """
-    anchors, best, own, matched, labels = make_anchors(spec), [], [], [], []
-    for sample in samples:
-        boxes = sample.boxes[~sample.difficult]
-        if len(boxes) == 0:
-            continue
-        overlaps = iou(boxes, anchors)
-        best.append(overlaps.max(1))
-        above = overlaps.max(0) > IOU
-        own.append(np.bincount(overlaps.argmax(0)[above], minlength=len(boxes)))
-        found = match(anchors, boxes)
-        matched.append(np.bincount(found[found >= 0], minlength=len(boxes)))
-        labels.append(sample.labels[~sample.difficult])
-    if not best:
-        return Ceiling(0, None, None, None, dict.fromkeys(class_names), dict.fromkeys(SIZES))
-    reached, label = np.concatenate(best) >= IOU, np.concatenate(labels)
-    sides = _all_boxes(samples)
-    pixels = area(sides) * spec.image_size**2
-    return Ceiling(
-        boxes=len(reached),
-        ceiling=_share(reached),
-        bipartite=_share(np.concatenate(own) == 0),
-        anchors_per_box=round(float(np.concatenate(matched).mean()), 2),
-        by_class={name: _share(reached[label == i]) for i, name in enumerate(class_names)},
-        by_size={
-            name: _share(reached[(pixels >= low) & (pixels < high)]) for name, (low, high) in SIZES.items()
-        },
-    )
 
 
 def propose_scales(samples: list[Sample], spec: SSDSpec, seed: int = 0) -> SSDSpec:
@@ -91,7 +27,7 @@ def propose_scales(samples: list[Sample], spec: SSDSpec, seed: int = 0) -> SSDSp
     Returns:
         the spec with other scales, or itself where they bring no more than WORTH.
     """
-    boxes = _all_boxes(samples)
+    boxes = counted_boxes(samples)
     if len(boxes) > _MAX_BOXES:
         boxes = np.random.default_rng(seed).choice(boxes, _MAX_BOXES, replace=False)
     if len(boxes) == 0:
@@ -118,7 +54,7 @@ def fit(samples: list[Sample], spec: SSDSpec, class_names: tuple[str, ...]) -> d
     then = now if better is spec else measure_ceiling(samples, better, class_names)
     if then.boxes and then.ceiling < now.ceiling + WORTH:
         better, then = spec, now
-    sides = (_all_boxes(samples)[:, 2:] - _all_boxes(samples)[:, :2]) * spec.image_size
+    sides = (counted_boxes(samples)[:, 2:] - counted_boxes(samples)[:, :2]) * spec.image_size
     return {
         "spec": spec.name,
         "image_size": spec.image_size,
@@ -145,16 +81,6 @@ def _flags(now: Ceiling, then: Ceiling, changed: bool, sides: np.ndarray) -> lis
             "cut the photos into tiles, or crop them"
         )
     return flags
-
-
-def _all_boxes(samples: list[Sample]) -> np.ndarray:
-    """(N, 4) boxes that are not difficult."""
-    rows = [sample.boxes[~sample.difficult] for sample in samples]
-    return np.concatenate(rows) if rows else np.zeros((0, 4), np.float32)
-
-
-def _share(mask: np.ndarray) -> float | None:
-    return round(float(mask.mean()), 4) if len(mask) else None
 
 
 def _plain(spec: SSDSpec) -> dict:

@@ -114,14 +114,18 @@ def select(images: list[LabelledImage], wanted: list[str], where: str) -> list[L
         FileNotFoundError: a line names no image; `where` names the list.
     """
     known: dict[str, LabelledImage] = {}
-    for image in images:
-        for key in (image.path.stem, image.path.name, image.image_id):
+    by_name: dict[str, list[LabelledImage]] = {}
+    for keys in zip(*((image.path.stem, image.path.name, image.image_id) for image in images), strict=True):
+        # All stems before any id: COCO's id 2 need not be 2.jpg.
+        for key, image in zip(keys, images, strict=True):
             known.setdefault(key, image)
-    by_path = {image.path.as_posix(): image for image in images}
+    for image in images:
+        by_name.setdefault(image.path.name, []).append(image)
     chosen = []
     for line in wanted:
         path = PurePosixPath(line.replace("\\", "/"))
-        found = known.get(line) or _by_end(by_path, path) or known.get(path.name) or known.get(path.stem)
+        same_path = _by_end(by_name.get(path.name, []), path)
+        found = known.get(line) or same_path or known.get(path.name) or known.get(path.stem)
         if found is None:
             raise FileNotFoundError(
                 f"an image of a list must be in the data set. Received: {line!r} in {where}"
@@ -130,10 +134,8 @@ def select(images: list[LabelledImage], wanted: list[str], where: str) -> list[L
     return chosen
 
 
-def _by_end(by_path: dict[str, LabelledImage], path: PurePosixPath) -> LabelledImage | None:
+def _by_end(same_name: list[LabelledImage], path: PurePosixPath) -> LabelledImage | None:
     """The only image whose path ends in this one, so that a/1.jpg and b/1.jpg stay apart."""
-    if len(path.parts) < 2:
-        return None
     end = "/" + "/".join(part for part in path.parts if part not in (".", "/"))
-    found = [image for text, image in by_path.items() if text.endswith(end)]
+    found = [image for image in same_name if f"/{image.path.as_posix()}".endswith(end)]
     return found[0] if len(found) == 1 else None

@@ -9,6 +9,8 @@ from ssd.datasets.labelled import ALL, LabelledImage
 from ssd.datasets.photos import find_twins, look_at
 from ssd.datasets.read import lists_folder, read_images, split_names
 
+HELD_OUT = "test"
+
 
 def split_data(
     data: str | Path,
@@ -23,7 +25,8 @@ def split_data(
     Args:
         data: a folder or file in any of the formats.
         parts: share of the images of each part; they must sum to 1.
-        pool: the split that is divided; all labelled photos unless told.
+        pool: the split that is divided; all labelled photos unless told, but for those of a split "test"
+            that is there and is not made anew.
         seed: of the order in which images are dealt.
         overwrite: replace lists of these names.
     Returns:
@@ -37,9 +40,14 @@ def split_data(
     if not overwrite and (there := [name for name in parts if name in split_names(data)]):
         raise FileExistsError(f"a split of that name is there already: {there[0]}; --overwrite replaces it")
     images = read_images(data, pool)
+    if pool == ALL and HELD_OUT in split_names(data) and HELD_OUT not in parts:
+        held = {image.path for image in read_images(data, HELD_OUT)}
+        images = [image for image in images if image.path not in held]
     for image in images:
         if image.error:
             raise image.error
+    if not images:
+        raise ValueError(f"there must be images to divide. Received: none in {data}, split {pool!r}")
     owner = deal(images, group_twins(images), parts, seed)
     chosen = {
         part: [image for image, own in zip(images, owner, strict=True) if own == part] for part in parts

@@ -54,7 +54,7 @@ def find_twins(facts: list[PhotoFacts]) -> list[tuple[int, int, bool]]:
     """
     usable = [i for i, fact in enumerate(facts) if fact.thumb is not None]
     bits = np.array([facts[i].bits for i in usable], dtype=np.uint64)
-    thumbs = np.array([facts[i].thumb for i in usable], dtype=np.float32).reshape(len(usable), -1)
+    thumbs = np.array([facts[i].thumb for i in usable], dtype=np.float32).reshape(len(usable), THUMB * THUMB)
     first: dict[bytes, int] = {}
     pairs = []
     for n, i in enumerate(usable):

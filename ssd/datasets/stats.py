@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssd.boxes import area
-from ssd.datasets.fit import SIZES
+from ssd.datasets.ceiling import SIZES
 from ssd.records import Sample
 
 QUANTILES = (0.05, 0.5, 0.95)

@@ -107,16 +107,24 @@ def _names(data: Path) -> dict[int, str]:
     """Class number -> name."""
     names = _content(data).get("names")
     if isinstance(names, list):
-        return {i: str(name) for i, name in enumerate(names)}
-    if isinstance(names, dict) and all(str(key).isdigit() for key in names):
-        return {int(key): str(name) for key, name in names.items()}
+        names = dict(enumerate(names))
+    rows = names.items() if isinstance(names, dict) else ()
+    if rows and all(
+        _plain(key, int, str) and str(key).isdecimal() and _plain(name, str, int, float) for key, name in rows
+    ):
+        return {int(key): str(name) for key, name in rows}
     if names is not None:
-        raise ValueError(f"names must be a list or numbers with names. Received: {names!r} in {_yaml(data)}")
+        raise ValueError(f"names must be a list of names or numbers with names. Received: {_yaml(data)}")
     for file in NAME_FILES:
         if (_root(data) / file).is_file():
             lines = read_text(_root(data) / file).splitlines()
             return dict(enumerate(line.strip() for line in lines if line.strip()))
     raise FileNotFoundError(f"YOLO labels need data.yaml or classes.txt for names. Received: {data}")
+
+
+def _plain(value: object, *kinds: type) -> bool:
+    """No list of lists of lists, whose text could fill the memory."""
+    return isinstance(value, kinds)
 
 
 def _splits(data: Path) -> dict[str, list[Path]]:
@@ -128,7 +136,11 @@ def _splits(data: Path) -> dict[str, list[Path]]:
         value = content.get(key)
         if value:
             values = value if isinstance(value, list) else [value]
-            paths = [_resolve(root, content.get("path"), str(v), str(_yaml(data))) for v in values]
+            if not all(_plain(one, str) for one in (*values, content.get("path") or "")):
+                raise ValueError(
+                    f"a split must be a path or a list of paths. Received: {key} in {_yaml(data)}"
+                )
+            paths = [_resolve(root, content.get("path"), one, str(_yaml(data))) for one in values]
             found[key] = [path for path in paths if path is not None]
     if not any(found.values()):
         found = {
@@ -141,14 +153,14 @@ def _splits(data: Path) -> dict[str, list[Path]]:
     return found or {ALL: [root / "images" if (root / "images").is_dir() else root]}
 
 
-def _resolve(root: Path, base: object, value: str, where: str) -> Path | None:
+def _resolve(root: Path, base: str | None, value: str, where: str) -> Path | None:
     """What an entry of data.yaml means, below the folder of that file; None if it is not there.
 
     `path` is the author's folder and seldom ours; Roboflow writes ../train/images for train/images.
     """
     while value.startswith("../"):
         value = value[3:]
-    prefix = str(base or "").strip("/")
+    prefix = (base or "").strip("/")
     names = [value, f"{prefix}/{value}" if prefix and ".." not in prefix else value]
     paths = [inside(root, name, where) for name in names]
     return next((path for path in paths if path.exists()), None)
