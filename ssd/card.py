@@ -28,6 +28,7 @@ class ModelCard:
     score_threshold: float = 0.01
     iou_threshold: float = 0.45
     max_detections: int = 200
+    thresholds: dict[str, float] = field(default_factory=dict)  # class -> least score; see ssd evaluate
     precision: str = "f32"
     sha256: dict[str, str] = field(default_factory=dict)  # file name -> hash
     scores: dict = field(default_factory=dict)  # measured: what, on which data
@@ -41,6 +42,12 @@ class ModelCard:
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if not self.class_names or len(set(self.class_names)) != len(self.class_names):
             raise ValueError(f"class_names must be unique. Received: {list(self.class_names)}")
+        for name, value in dict(self.thresholds).items():
+            if name not in self.class_names or not 0 <= float(value) <= 1:
+                raise ValueError(
+                    f"thresholds must be of {', '.join(self.class_names)} and in [0, 1]. "
+                    f"Received: {name} {value}"
+                )
         if self.preprocessing is None:
             object.__setattr__(self, "preprocessing", PREPROCESSING[self.backbone])
 

@@ -1,5 +1,10 @@
 """`Detector.load("default")(image) -> Detections`: a compiled model, run without Keras."""
 
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +12,7 @@ import numpy as np
 from ssd.anchors import decode, make_anchors
 from ssd.boxes import clip, nms
 from ssd.card import CARD_NAME, ModelCard, card_from_json, file_sha256
-from ssd.images import preprocess
+from ssd.images import load_image, preprocess
 from ssd.records import Detections
 from ssd.spec import SSDSpec
 
@@ -15,6 +20,7 @@ WEIGHTS = Path(__file__).parent / "weights"  # in the installed package
 WEIGHTS = WEIGHTS if WEIGHTS.is_dir() else Path(__file__).parent.parent / "weights"  # in a checkout
 DEFAULT_MODEL = "ssd300_vgg16_animals6_v1"
 CANDIDATES = 400  # best boxes of a class that enter suppression, as in the paper
+MAX_STREAMS = 4  # pictures in the network at once; each takes memory of its own
 
 
 class Detector:
@@ -22,22 +28,29 @@ class Detector:
 
     Args:
         card: what the model is.
-        run: (1, S, S, 3) float32 preprocessed -> class_logits (1, A, C + 1), box_deltas (1, A, 4).
+        run: (1, S, S, 3) float32 preprocessed -> class_logits (1, A, C + 1), box_deltas (1, A, 4);
+            called from several threads at once where streams are more than 1.
+        streams: pictures that `find_all` has in the network at once.
     """
 
-    def __init__(self, card: ModelCard, run) -> None:
+    def __init__(self, card: ModelCard, run: Callable, streams: int = 1) -> None:
         self.card = card
+        self.streams = streams
         self._run = run
         self._anchors = make_anchors(card.ssd_spec)
 
     @classmethod
-    def load(cls, model: str | Path = "default", threads: int | None = None) -> "Detector":
+    def load(
+        cls, model: str | Path = "default", threads: int | None = None, *, many: bool = False
+    ) -> "Detector":
         """Load a compiled model.
 
         Args:
             model: "default", the name of a model that is shipped, or the path of a model folder
                 (card.json, model.xml, model.bin).
             threads: of the network; None: all cores.
+            many: for many pictures, with `find_all`: a core each for several at once rather than all
+                for one, which is sooner done with all of them. The results are the same.
         Raises:
             FileNotFoundError: no such model; the message lists those that exist.
             ValueError: a file of the model is damaged or was changed.
@@ -47,7 +60,8 @@ class Detector:
         for name in ("model.xml", "model.bin"):
             if card.sha256.get(name) != file_sha256(folder / name):
                 raise ValueError(f"a model file must have the SHA-256 of its card. Received: {folder / name}")
-        return cls(card, _compile(folder / "model.xml", card.precision, threads))
+        streams = min(threads or _cores(), MAX_STREAMS) if many else 1
+        return cls(card, _compile(folder / "model.xml", card.precision, threads, streams), streams)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -58,7 +72,7 @@ class Detector:
         self,
         image: np.ndarray,
         *,
-        score_threshold: float | None = None,
+        score_threshold: float | np.ndarray | None = None,
         iou_threshold: float | None = None,
         max_detections: int | None = None,
     ) -> Detections:
@@ -66,7 +80,8 @@ class Detector:
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            score_threshold: least score in [0, 1]; this and the next two default to the card's.
+            score_threshold: least score in [0, 1], or (C,) one a class; this and the next two default
+                to the card's.
             iou_threshold: boxes of one class that overlap more than this are one object.
             max_detections: of all classes together.
         Returns:
@@ -90,13 +105,55 @@ class Detector:
         )
         return Detections(boxes, labels, scores, card.class_names, *image.shape[:2])
 
+    def find_all(self, pictures: Iterable[np.ndarray | str | Path], **limits: object) -> Iterator[Future]:
+        """Find objects in many pictures; files are decoded while others are in the network.
+
+        Args:
+            pictures: (H, W, 3) uint8 RGB arrays or files, taken a few ahead of what is asked for.
+            limits: as for a single picture.
+        Returns:
+            one future a picture, in order: its result is the picture and its detections, the same as
+            one by one, or what `load_image` raised.
+        """
+
+        def find(picture: np.ndarray | str | Path) -> tuple[np.ndarray, Detections]:
+            image = picture if isinstance(picture, np.ndarray) else load_image(picture)
+            return image, self(image, **limits)
+
+        # One more than the network takes: it decodes meanwhile.
+        return in_order(find, pictures, self.streams + 1)
+
+    def operating_point(self, default: float) -> float | np.ndarray:
+        """What `score_threshold` takes for the thresholds of the card: `default` for classes without."""
+        chosen = self.card.thresholds
+        if not chosen:
+            return default
+        # A score of exactly a chosen threshold passes, but must exceed what is given here.
+        below = {name: np.nextafter(np.float32(value), np.float32(-1)) for name, value in chosen.items()}
+        return np.array([below.get(name, default) for name in self.class_names], dtype=np.float32)
+
+
+def in_order(call: Callable, items: Iterable, workers: int) -> Iterator[Future]:
+    """Futures of `call` on each item, in order, computed by threads a few items ahead."""
+    waiting: deque[Future] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for item in items:
+            waiting.append(pool.submit(call, item))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
 
 def postprocess(
     class_logits: np.ndarray,
     box_deltas: np.ndarray,
     anchors: np.ndarray,
     spec: SSDSpec,
-    score_threshold: float = 0.01,
+    score_threshold: float | np.ndarray = 0.01,
     iou_threshold: float = 0.45,
     max_detections: int = 200,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -107,7 +164,7 @@ def postprocess(
         box_deltas: (A, 4).
         anchors: (A, 4) boxes of the spec.
         spec: for its variances.
-        score_threshold: a score must exceed this; the defaults are the paper's.
+        score_threshold: a score must exceed this, or (C,) one a class; the defaults are the paper's.
         iou_threshold: of the suppression.
         max_detections: of all classes together.
     Returns:
@@ -116,8 +173,8 @@ def postprocess(
     """
     scores = _softmax(class_logits)[:, 1:]
     found = [np.empty((0, 4), np.float32)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-    for label in range(scores.shape[1]):
-        chosen = np.flatnonzero(scores[:, label] > score_threshold)
+    for label, limit in enumerate(np.broadcast_to(np.float32(score_threshold), scores.shape[1])):
+        chosen = np.flatnonzero(scores[:, label] > limit)
         if len(chosen) == 0:
             continue
         order = np.argsort(-scores[chosen, label], kind="stable")
@@ -158,7 +215,11 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-def _compile(path: Path, precision: str, threads: int | None):
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _compile(path: Path, precision: str, threads: int | None, streams: int) -> Callable:
     import openvino
 
     # OpenVINO picks bfloat16 by itself where the CPU has it; a precision is never silent here.
@@ -167,10 +228,16 @@ def _compile(path: Path, precision: str, threads: int | None):
         options["INFERENCE_PRECISION_HINT"] = "bf16"
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
+    if streams > 1:
+        options |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": streams}
     compiled = openvino.Core().compile_model(path, "CPU", options)
+    own = threading.local()
 
     def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        results = compiled(batch)
+        # A request holds its inputs and outputs: every thread has its own.
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        results = own.request.infer(batch, share_inputs=True)
         return results[0], results[1]
 
     return run

@@ -2,7 +2,9 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,12 @@ import click
 from ssd.cli import fail, names, run, track
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ssd.detector import Detector
+    from ssd.records import Detections
+
+SCORE = 0.5  # least score of a class for which the model has none: what looks good on a screen
 
 
 @click.command()
@@ -31,7 +38,9 @@ if TYPE_CHECKING:
     help="Also write the boxes in this format; repeatable.",
 )
 @click.option(
-    "--score", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Least score of a box."
+    "--score",
+    type=click.FloatRange(0, 1),
+    help="Least score of a box; unless told, the model's own for each class, if it has them, else 0.5.",
 )
 @click.option(
     "--iou",
@@ -57,7 +66,7 @@ def main(
     model: str,
     out: Path | None,
     save: tuple,
-    score: float,
+    score: float | None,
     iou: float,
     max_detections: int,
     classes: str | None,
@@ -67,19 +76,20 @@ def main(
 ) -> None:
     """Find objects in SOURCE...: any mix of image files, folders, globs and video files."""
     from ssd.detector import Detector
-    from ssd.media import find_sources
+    from ssd.media import find_sources, is_video
 
     files, faults = find_sources(list(sources))
     for fault in faults:
         click.echo(f"error: {fault}", err=True)
     if not files:
         fail("nothing to do")
-    detector = run(Detector.load, model, threads)
+    detector = run(Detector.load, model, threads, many=len(files) > 1 or is_video(files[0]))
     wanted = names(classes)
     if unknown := set(wanted) - set(detector.class_names):
         raise click.UsageError(
             f"--classes must be of {', '.join(detector.class_names)}. Received: {', '.join(sorted(unknown))}"
         )
+    score = detector.operating_point(SCORE) if score is None else score
     limits = {"score_threshold": score, "iou_threshold": iou, "max_detections": max_detections}
     targets = _name_targets(files)
     out = run(_choose_out, out, targets, _planned(targets, save, not no_draw), overwrite)
@@ -104,14 +114,17 @@ class _Job:
     boxes: Counter = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
 
-    def find(self, image):
-        """Detections in one picture, of the wanted classes."""
-        found = self.detector(image, **self.limits)
+    def find_all(self, pictures: Iterable) -> Iterator[Callable]:
+        """For each picture, in order, a call that returns it with the boxes of wanted classes, or raises."""
+        for future in self.detector.find_all(pictures, **self.limits):
+            yield lambda future=future: self._count(*future.result())
+
+    def _count(self, image: "np.ndarray", found: "Detections") -> tuple:
         if self.classes:
             found = found[[name in self.classes for name in found.names]]
         self.images += 1
         self.boxes.update(found.names)
-        return found
+        return image, found
 
     def summary(self) -> None:
         """One line on everything."""
@@ -175,31 +188,41 @@ def _choose_out(out: Path | None, targets: dict[Path, str], planned: list[str], 
 
 
 def _process(job: _Job, targets: dict[Path, str], save: tuple) -> list[str]:
-    """All inputs one by one; a line for each that failed."""
+    """All inputs, in order; a line for each that failed."""
     from ssd.media import is_video
     from ssd.results import SINKS
 
     sinks, faults = [SINKS[kind](job.out) for kind in save], []
     try:
-        for path, name in targets.items():
-            try:
-                (_video if is_video(path) else _image)(job, path, name, sinks)
-            except (ValueError, OSError) as error:
-                faults.append(str(error))
-                click.echo(f"error: {error}", err=True)
+        for moving, some in groupby(targets.items(), lambda target: is_video(target[0])):
+            for call in _videos(job, some, sinks) if moving else _images(job, list(some), sinks):
+                try:
+                    call()
+                except (ValueError, OSError) as error:
+                    faults.append(str(error))
+                    click.echo(f"error: {error}", err=True)
     finally:
         for sink in sinks:
             sink.close()
     return faults
 
 
-def _image(job: _Job, path: Path, name: str, sinks: list) -> None:
+def _images(job: _Job, targets: list[tuple[Path, str]], sinks: list) -> Iterator[Callable]:
+    for (path, name), find in zip(targets, job.find_all(path for path, _ in targets), strict=True):
+        yield lambda path=path, name=name, find=find: _image(job, path, name, find, sinks)
+
+
+def _videos(job: _Job, targets: Iterable, sinks: list) -> Iterator[Callable]:
+    for path, name in targets:
+        yield lambda path=path, name=name: _video(job, path, name, sinks)
+
+
+def _image(job: _Job, path: Path, name: str, find: Callable, sinks: list) -> None:
     from ssd.draw import draw
-    from ssd.images import load_image, save_image
+    from ssd.images import save_image
     from ssd.results import Result
 
-    image = load_image(path)
-    found = job.find(image)
+    image, found = find()
     for sink in sinks:
         sink.add(Result(str(path), Path(name).stem, 0, 0.0, found))
     if job.drawing:
@@ -209,6 +232,7 @@ def _image(job: _Job, path: Path, name: str, sinks: list) -> None:
 
 def _video(job: _Job, path: Path, name: str, sinks: list) -> None:
     from contextlib import ExitStack
+    from itertools import tee
 
     from ssd.draw import draw
     from ssd.media import Frame, VideoWriter, read_video, video_length, video_rate
@@ -218,12 +242,14 @@ def _video(job: _Job, path: Path, name: str, sinks: list) -> None:
     total, rate = video_length(path), video_rate(path)
     with ExitStack() as stack:
         writer = stack.enter_context(VideoWriter(job.out / name, rate)) if job.drawing else None
-        for frame in track(read_video(path), path.name, total):
-            found = job.find(frame.image)
+        ours, theirs = tee(read_video(path))  # the network is a few frames ahead
+        finds = job.find_all(frame.image for frame in theirs)
+        for frame, find in track(zip(ours, finds, strict=True), path.name, total):
+            image, found = find()
             for sink in sinks:
                 sink.add(Result(str(path), Path(name).stem, frame.index, frame.time_s, found, of_video=True))
             if writer:
-                writer.write(Frame(draw(frame.image, found), frame.index, frame.time_s))
+                writer.write(Frame(draw(image, found), frame.index, frame.time_s))
             counts.update(found.names)
             frames += 1
     _report(path, counts, job.out / name if job.drawing else None, f"{frames} frames, ")

@@ -50,8 +50,14 @@ def intervals(
     return out | {"coco": {name: interval(row) for name, row in values["coco"].items()}}
 
 
-def resample(voc: Sequence[Ranking], coco: Sequence[CocoRanking], resamples: int, seed: int = SEED) -> dict:
-    """The values of every resample, the same draws for whatever has as many images.
+def resample(
+    voc: Sequence[Ranking],
+    coco: Sequence[CocoRanking],
+    resamples: int,
+    seed: int = SEED,
+    numbers: Sequence[str] = tuple(COCO_NUMBERS),
+) -> dict:
+    """The values of every resample, the same draws for whatever has as many images; `numbers` of COCO's.
 
     Returns:
         {"voc07": (C, B), "voc10": (C, B), "coco": {number: (B,)}}; not a number where a resample
@@ -60,11 +66,11 @@ def resample(voc: Sequence[Ranking], coco: Sequence[CocoRanking], resamples: int
     draws = draw(len(voc[0].truths), resamples, seed) if voc else np.zeros((resamples, 0), np.int32)
     pairs = [resample_voc(ranking, draws) for ranking in voc]
     out = {rule: np.array([pair[i] for pair in pairs]) for i, rule in enumerate(("voc07", "voc10"))}
-    sizes = sorted({a for _, a in COCO_NUMBERS.values()})
+    sizes = sorted({COCO_NUMBERS[name][1] for name in numbers})
     by_size = {a: np.array([resample_coco(r, a, draws) for r in coco]) for a in sizes}  # (C, T, B)
     out["coco"] = {
         name: mean_of_classes(by_size[a][:, steps].reshape(-1, resamples))
-        for name, (steps, a) in COCO_NUMBERS.items()
+        for name, (steps, a) in ((name, COCO_NUMBERS[name]) for name in numbers)
     }
     return out
 
@@ -136,6 +142,12 @@ def mean_of_classes(values: np.ndarray) -> np.ndarray:
     counts = known.sum(0)
     sums = np.where(known, values, 0).sum(0)
     return np.divide(sums, counts, out=np.full(values.shape[1], np.nan), where=counts > 0)
+
+
+def replicate_means(values: dict) -> dict[str, np.ndarray]:
+    """(B,) values of each mean: voc07, voc10 and COCO's numbers under coco.NAME."""
+    means = {rule: mean_of_classes(values[rule]) for rule in ("voc07", "voc10")}
+    return means | {f"coco.{name}": row for name, row in values["coco"].items()}
 
 
 def interval(values: np.ndarray) -> list[float] | None:

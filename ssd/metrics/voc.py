@@ -29,6 +29,7 @@ class Ranking:
     image: np.ndarray  # (K,) int64
     scores: np.ndarray  # (K,) float64
     verdict: np.ndarray  # (K,) int8: HIT, 0 false, IGNORED
+    held: np.ndarray  # (K,) int64: the true box that it was held against, or -1
     truths: np.ndarray  # (I,) int64 true boxes that are not difficult, an image
 
 
@@ -75,7 +76,7 @@ def rank_voc(truth: Truth, found: Found, iou_threshold: float = 0.5) -> list[Ran
         iou_threshold: least overlap of a hit, in (0, 1].
     """
     order = np.lexsort((-found.scores, found.labels))
-    verdict = judge_voc(truth, found[order], iou_threshold)[0]
+    verdict, held = judge_voc(truth, found[order], iou_threshold)
     ends = np.searchsorted(found.labels[order], np.arange(len(truth.class_names) + 1))
     rankings = []
     for label in range(len(truth.class_names)):
@@ -83,7 +84,8 @@ def rank_voc(truth: Truth, found: Found, iou_threshold: float = 0.5) -> list[Ran
         mine = order[part]
         truths = truth.image[(truth.labels == label) & ~truth.difficult]
         counts = np.bincount(truths, minlength=len(truth.image_ids))
-        rankings.append(Ranking(mine, found.image[mine], found.scores[mine], verdict[part], counts))
+        columns = mine, found.image[mine], found.scores[mine], verdict[part], held[part]
+        rankings.append(Ranking(*columns, counts))
     return rankings
 
 
@@ -108,6 +110,23 @@ def judge_voc(truth: Truth, found: Found, iou_threshold: float) -> tuple[np.ndar
     plain = pairs[~hard]
     verdict[plain.found[np.unique(plain.truth, return_index=True)[1]]] = HIT
     return verdict, held
+
+
+def count_faults(
+    sample: Sample, detections: Detections, score_threshold: float = 0.5, iou_threshold: float = 0.5
+) -> tuple[int, int]:
+    """True boxes that are missed, and false boxes, in one image.
+
+    Args:
+        sample: the truth; difficult boxes count neither way.
+        detections: what was found.
+        score_threshold: detections below it count as not found.
+        iou_threshold: least overlap of a hit.
+    """
+    truth = truth_of_samples([sample], detections.class_names)
+    found = found_of_detections([detections[detections.scores >= score_threshold]])
+    verdict = judge_voc(truth, found[np.argsort(-found.scores, kind="stable")], iou_threshold)[0]
+    return int((~truth.difficult).sum() - (verdict == HIT).sum()), int((verdict == 0).sum())
 
 
 def precision_recall(ranking: Ranking) -> tuple[np.ndarray, np.ndarray] | None:
