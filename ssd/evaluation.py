@@ -31,6 +31,7 @@ class Split:
     name: str
     images: list[LabelledImage]
     class_names: tuple[str, ...]
+    known_names: tuple[str, ...]  # all classes of the data set
     category_names: Mapping[int, str] | None  # of COCO's ids; None: the data set is not COCO's
 
     @cached_property
@@ -61,14 +62,12 @@ def open_split(
         if photos and not image.path.is_file() and not isinstance(image.error, ValueError):
             raise FileNotFoundError(f"image {image.image_id} of split {name} is not in {image.path.parent}")
     categories = coco.read_categories(data, name) if find_format(data) == "coco" else None
-    names = tuple(class_names) or tuple(dict.fromkeys((categories or {}).values()))
-    return Split(data, name, images, names or _all_classes(data, images), categories)
+    known = tuple(dict.fromkeys((categories or {}).values())) or _all_classes(data, images)
+    return Split(data, name, images, tuple(class_names) or known, known, categories)
 
 
 def _all_classes(data: Path, images: list[LabelledImage]) -> tuple[str, ...]:
     names = {found.name for image in [*images, *read_images(data, ALL)] for found in image.objects}
-    if not names:
-        raise ValueError(f"a data set must have labelled boxes, or name --classes. Received: {data}")
     return tuple(sorted(names))
 
 

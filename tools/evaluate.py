@@ -1,101 +1,301 @@
-"""ssd evaluate: a model and labelled photos in, average precision out."""
+"""ssd evaluate: labelled photos and a model or its detections in, average precision out."""
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ssd.cli import run, track
+from ssd.cli import names, run, track
+
+if TYPE_CHECKING:
+    from ssd.evaluation import Evaluation, Split
+    from ssd.metrics.operating import Point
+
+FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("data", type=click.Path(exists=True, path_type=Path))
-@click.option("--split", default="val", show_default=True, help="A name, or a file that lists images.")
+@click.argument("data", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--model", default="default", show_default=True, help="Name of a shipped model, or a model folder."
+    "--split", default="val", show_default=True, help="Name of a split, or a file that lists images."
 )
+@click.option("--model", help="Name of a shipped model, or a model folder; default unless told.")
+@click.option(
+    "--detections",
+    type=click.Path(exists=True, path_type=Path),
+    help="Score these, not a model: COCO results, a folder of VOC comp4 text, or what ssd detect saves.",
+)
+@click.option("--classes", help="With --detections: only these classes: a,b.")
 @click.option(
     "--iou",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.5,
     show_default=True,
-    help="Least overlap of a hit.",
+    help="Least overlap of a hit by VOC's rules.",
 )
 @click.option(
-    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the scores here."
+    "--bootstrap",
+    type=click.IntRange(0, 100_000),
+    default=1000,
+    show_default=True,
+    help="Resamples of the images for 95 % intervals; 0: none.",
 )
-@click.option("--store", is_flag=True, help="Write the scores into the card of the model, too.")
+@click.option(
+    "--target-precision",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Choose a score threshold a class that reaches this; kept in the card of a model folder.",
+)
+@click.option("--report", "report_path", type=FILE, help="Write a page here (.html).")
+@click.option("--json", "json_path", type=FILE, help="Write the scores here, and what --compare needs.")
+@click.option("--compare", type=(FILE, FILE), metavar="A.json B.json", help="Second minus first, paired.")
+@click.option("--store", is_flag=True, help="Write scores, and thresholds, into the card of the model, too.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the network; all cores unless told.")
 def main(
-    data: Path,
+    data: Path | None,
     split: str,
-    model: str,
+    model: str | None,
+    detections: Path | None,
+    classes: str | None,
     iou: float,
+    bootstrap: int,
+    target_precision: float | None,
+    report_path: Path | None,
     json_path: Path | None,
+    compare: tuple[Path, Path] | None,
     store: bool,
     threads: int | None,
 ) -> None:
-    """Score a model on the photos of DATA (VOC, COCO, YOLO or CSV), as PASCAL VOC does."""
-    scores = run(_evaluate, data, split, model, iou, threads)
+    """Score a model, or detections of any program, on the labelled photos of DATA by VOC's and COCO's rules.
+
+    DATA is a folder or file in VOC, COCO, YOLO or CSV layout. Photos are needed for a model only.
+    """
+    if compare:
+        if data or detections or model:
+            raise click.UsageError(
+                "--compare takes two files that --json wrote, and neither DATA nor a model"
+            )
+        _report_comparison(run(_compare, *compare, bootstrap), compare, json_path)
+        return
+    if data is None:
+        raise click.UsageError("Missing argument 'DATA', or --compare A.json B.json.")
+    if detections and (model or store or threads):
+        raise click.UsageError("--detections come without a model: no --model, --store or --threads")
+    if classes and not detections:
+        raise click.UsageError("--classes goes with --detections; a model has classes of its own")
+    if detections:
+        source, evaluation, facts = run(_read, data, split, detections, names(classes), iou)
+    else:
+        source, evaluation, facts = run(_detect, data, split, model or "default", iou, threads)
+    if target_precision:
+        evaluation, points = run(_choose, evaluation, target_precision)
+        facts["operating_points"] = {"target": target_precision, "classes": _points(evaluation, points)}
+    scores = run(_score, source, evaluation, facts, bootstrap)
     _print(scores)
-    if store:
-        run(_store, model, scores)
+    if target_precision:
+        _print_points(scores["operating_points"])
+    if not detections:
+        run(_store, model or "default", scores, store)
     if json_path:
-        run(_write, json_path, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
+        packed = scores | {"matches": run(evaluation.matches)}
+        run(_write, json_path, json.dumps(packed, indent=2, ensure_ascii=False) + "\n")
         click.echo(f"scores -> {json_path}")
+    if report_path:
+        run(_write_report, source, evaluation, scores, report_path)
+        click.echo(f"report -> {report_path}")
 
 
-def _evaluate(data: Path, split: str, model: str, iou: float, threads: int | None) -> dict:
+def _detect(data: Path, split: str, model: str, iou: float, threads: int | None) -> tuple:
     import time
 
-    from ssd.datasets.read import read_split
     from ssd.detector import Detector
-    from ssd.images import load_image
-    from ssd.metrics.voc import evaluate_voc
+    from ssd.evaluation import Evaluation, open_split
+    from ssd.metrics.tables import found_of_detections
 
-    detector = Detector.load(model, threads)
-    samples = read_split(data, split, detector.class_names)
-    if not samples:
-        raise ValueError(f"split must name images. Received: {split!r} of {data}, which is empty")
+    detector = Detector.load(model, threads, many=True)
+    source = open_split(data, split, detector.class_names)
+    truth = source.truth  # faults of the labels come before the work
     started = time.monotonic()
     # 0.01, not the threshold for the eye: average precision needs the weak detections too.
-    found = [
-        detector(load_image(s.path), score_threshold=0.01) for s in track(samples, "evaluating", len(samples))
-    ]
+    futures = detector.find_all((image.path for image in source.images), score_threshold=0.01)
+    found = [future.result()[1] for future in track(futures, "evaluating", len(source.images))]
     seconds = time.monotonic() - started
-    facts = {"model": detector.card.name, "data": str(data), "split": split, "iou": iou}
-    facts |= {"images": len(samples), "images_per_s": round(len(samples) / seconds, 2)}
-    return evaluate_voc(samples, found, detector.class_names, iou) | facts
+    facts = {"model": detector.card.name, "images_per_s": round(len(found) / seconds, 2)}
+    facts["streams"] = detector.streams
+    columns = found_of_detections(found)
+    return source, Evaluation(truth, columns, iou, detector.card.thresholds), facts
 
 
-def _store(model: str, scores: dict) -> None:
+def _read(data: Path, split: str, path: Path, classes: tuple[str, ...], iou: float) -> tuple:
+    from ssd.datasets.detections import read_detections
+    from ssd.evaluation import Evaluation, open_split
+
+    source = open_split(data, split, classes, photos=False)
+    if unknown := [name for name in classes if name not in source.known_names]:
+        raise ValueError(
+            f"--classes must be of the data set: {', '.join(source.known_names)}. Received: {unknown[0]}"
+        )
+    found = read_detections(
+        path,
+        source.images,
+        source.class_names,
+        category_names=source.category_names,
+        other_classes=bool(classes),
+    )
+    return source, Evaluation(source.truth, found, iou), {"detections": str(path)}
+
+
+def _choose(evaluation: "Evaluation", target: float) -> tuple:
+    from dataclasses import replace
+
+    points = evaluation.operating_points(target)
+    chosen = zip(evaluation.truth.class_names, points, strict=True)
+    thresholds = {name: point.threshold for name, point in chosen if point.threshold is not None}
+    return replace(evaluation, thresholds=thresholds), points
+
+
+def _points(evaluation: "Evaluation", points: list["Point"]) -> dict:
+    return {
+        name: {
+            "threshold": point.threshold,
+            "precision": point.precision,
+            "recall": point.recall,
+            "held_out": point.held_out.as_dict(),
+        }
+        for name, point in zip(evaluation.truth.class_names, points, strict=True)
+    }
+
+
+def _score(source: "Split", evaluation: "Evaluation", facts: dict, resamples: int) -> dict:
+    truth = evaluation.truth
+    scores = dict(evaluation.scores)
+    if resamples:
+        told = {"level": 0.95, "resamples": resamples, "method": "percentiles over resampled images"}
+        scores["intervals"] = told | evaluation.intervals(resamples)
+    facts = facts | {"data": str(source.data), "split": source.name, "iou": evaluation.iou_threshold}
+    facts |= {"images": len(truth.image_ids), "detections_scored": len(evaluation.found)}
+    counts = {name: int(r.truths.sum()) for name, r in zip(truth.class_names, evaluation.voc, strict=True)}
+    about = {"sha256": truth.sha256, "data": str(source.data), "split": source.name}
+    about |= {"iou": evaluation.iou_threshold, "boxes": counts}
+    return scores | facts | {"truth": about}
+
+
+def _store(model: str, scores: dict, wanted: bool) -> None:
+    """Scores go into the card if wanted; thresholds also if the model is a folder of the user's."""
     from dataclasses import replace
 
     from ssd.card import CARD_NAME, card_from_json, card_to_json
-    from ssd.detector import find_model
+    from ssd.detector import WEIGHTS, find_model
 
     path = find_model(model) / CARD_NAME
     card = card_from_json(path.read_text("utf-8"), str(path))
-    name = f"{Path(scores['data']).resolve().name}/{scores['split']}"
-    measured = {key: scores[key] for key in ("voc07", "voc10", "iou", "images")}
-    _write(path, card_to_json(replace(card, scores=card.scores | {name: measured})))
-    click.echo(f"scores -> {path}")
+    chosen = scores.get("operating_points", {}).get("classes", {})
+    is_own = WEIGHTS.resolve() not in path.resolve().parents
+    if chosen and (wanted or is_own):
+        limits = {name: row["threshold"] for name, row in chosen.items() if row["threshold"] is not None}
+        card = replace(card, thresholds=limits)
+        click.echo(f"thresholds -> {path}")
+    elif chosen:
+        click.echo(f"{card.name} is shipped: --store writes the thresholds into its card")
+    if wanted:
+        name = f"{Path(scores['data']).resolve().name}/{scores['split']}"
+        measured = {key: scores[key] for key in ("voc07", "voc10", "coco", "iou", "images")}
+        card = replace(card, scores=card.scores | {name: measured})
+        click.echo(f"scores -> {path}")
+    if wanted or (chosen and is_own):
+        _write(path, card_to_json(card))
+
+
+def _write_report(source: "Split", evaluation: "Evaluation", scores: dict, path: Path) -> None:
+    from ssd.evaluation_page import write_evaluation
+
+    write_evaluation(source, evaluation, scores, path)
 
 
 def _print(scores: dict) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("class", "VOC07", "VOC2010+", title=f"{scores['model']} on {scores['images']} images")
+    console, boxes = Console(), scores["truth"]["boxes"]
+    intervals = scores.get("intervals", {})
+    title = f"{scores.get('model') or scores['detections']} on {scores['images']} images"
+    table = Table("class", "boxes", "VOC07", "VOC2010+", title=title)
+    rules = ("voc07", "voc10")
     for name in scores["voc07"]["AP"]:
-        table.add_row(name, *(_number(scores[rule]["AP"][name]) for rule in ("voc07", "voc10")))
+        cells = [_number(scores[r]["AP"][name], intervals.get(r, {}).get("AP", {}).get(name)) for r in rules]
+        table.add_row(name, str(boxes[name]), *cells)
     table.add_section()
-    table.add_row("mAP", *(_number(scores[rule]["mAP"]) for rule in ("voc07", "voc10")))
+    cells = [_number(scores[r]["mAP"], intervals.get(r, {}).get("mAP")) for r in rules]
+    table.add_row("mAP", str(sum(boxes.values())), *cells)
+    console.print(table)
+    table = Table("COCO", "value", title=None)
+    for name, value in scores["coco"].items():
+        table.add_row(name, _number(value, intervals.get("coco", {}).get(name)))
+    console.print(table)
+    if intervals:
+        click.echo(f"in brackets: 95 % intervals, {intervals['resamples']} resamples of the images")
+
+
+def _print_points(points: dict) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"thresholds for a precision of {points['target']:g}"
+    table = Table("class", "score", "precision here", "recall here", "precision held out", title=title)
+    for name, row in points["classes"].items():
+        held = row["held_out"]
+        if row["threshold"] is None:
+            table.add_row(name, "none reaches it", "", "", "")
+            continue
+        shown = f"{_number(held['precision'], held['interval'])} of {held['count']}"
+        table.add_row(
+            name, f"{row['threshold']:.4f}", _number(row["precision"]), _number(row["recall"]), shown
+        )
     Console().print(table)
+    click.echo(
+        "held out: chosen on 4 of 5 parts of the photos, measured on the fifth; Wilson's 95 % interval"
+    )
 
 
-def _number(value: float | None) -> str:
-    return "no boxes" if value is None else f"{value:.4f}"
+def _compare(first: Path, second: Path, resamples: int) -> dict:
+    from ssd.metrics.matches import compare, read_scored
+
+    if not resamples:
+        raise ValueError("--compare needs resamples. Received: --bootstrap 0")
+    one, two = read_scored(first), read_scored(second)
+    about = {"first": str(first), "second": str(second), "resamples": resamples, "level": 0.95}
+    return about | compare(one, two, resamples)
+
+
+def _report_comparison(result: dict, pair: tuple[Path, Path], json_path: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", *(path.name for path in pair), "difference", title="second minus first, same photos")
+    for rule, title in (("voc07", "VOC07"), ("voc10", "VOC2010+")):
+        for name, row in result[rule]["AP"].items():
+            table.add_row(f"{title} {name}", *_compared(row))
+        table.add_row(f"{title} mAP", *_compared(result[rule]["mAP"]))
+        table.add_section()
+    for name, row in result["coco"].items():
+        table.add_row(f"COCO {name}", *_compared(row))
+    Console().print(table)
+    click.echo(f"in brackets: 95 % intervals, {result['resamples']} resamples, the same photos for both")
+    if json_path:
+        run(_write, json_path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        click.echo(f"comparison -> {json_path}")
+
+
+def _compared(row: dict) -> list[str]:
+    difference = "" if row["difference"] is None else _number(row["difference"], row["interval"], "+")
+    return [_number(row["first"]), _number(row["second"]), difference]
+
+
+def _number(value: float | None, interval: list[float] | None = None, sign: str = "") -> str:
+    if value is None:
+        return "no boxes"
+    around = f" [{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]" if interval else ""
+    return f"{value:{sign}.4f}{around}"
 
 
 def _write(path: Path, text: str) -> None:
