@@ -117,3 +117,33 @@ def test_pictures_of_any_shape(detector):
     for shape in ((1, 1, 3), (7, 900, 3), (300, 300, 3)):
         found = detector(np.zeros(shape, np.uint8))
         assert (found.height, found.width) == shape[:2]
+
+
+def test_many_pictures_are_found_as_one_by_one(samples):
+    """Threads and streams change neither the order nor a digit; a file that is none fails alone."""
+    one, many = Detector.load("default"), Detector.load("default", many=True)
+    files = sorted(samples.glob("*.png")) * 2
+    futures = list(many.find_all([*files, samples / "none.png", load_image(files[0])]))
+    for file, future in zip(files, futures, strict=False):
+        image, found = future.result()
+        alone = one(load_image(file))
+        assert image.shape == load_image(file).shape
+        assert np.array_equal(found.boxes, alone.boxes)
+        assert np.array_equal(found.scores, alone.scores)
+    with pytest.raises(FileNotFoundError):
+        futures[-2].result()
+    assert len(futures[-1].result()[1]) == len(futures[0].result()[1])
+
+
+def test_pictures_are_taken_only_a_few_ahead():
+    taken = []
+
+    def items():
+        for i in range(1000):
+            taken.append(i)
+            yield i
+
+    futures = in_order(lambda i: i * i, items(), 2)
+    assert [next(futures).result() for _ in range(3)] == [0, 1, 4]
+    assert len(taken) < 10
+    futures.close()

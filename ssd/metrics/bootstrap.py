@@ -128,8 +128,11 @@ def average_precisions(
         steps = np.diff(true, prepend=0, axis=1)
         total = truths
     else:
-        # How many levels each hit is the first to reach; level 0 is reached by the first.
-        reached = np.floor(true * ((levels - 1) / np.maximum(truths, 1)[:, None]) + 1e-9) + 1
+        # How many levels each hit is the first to reach; level 0 is reached by the first. Levels are the
+        # floats that the scores are made with: 3 of 10 does not reach 0.30000000000000004.
+        recall = true / np.maximum(truths, 1)[:, None]
+        level = np.floor(recall * (levels - 1) + 1e-9).astype(np.int32)
+        reached = level + (np.linspace(0, 1, levels)[level] <= recall)
         steps = np.diff(reached, prepend=0, axis=1)
         total = np.full(rows, levels)
     sums = np.einsum("bh,bh->b", steps, envelope)
