@@ -6,7 +6,7 @@ import pytest
 
 from ssd.anchors import encode, make_anchors
 from ssd.card import ModelCard, card_from_json, card_to_json
-from ssd.detector import Detector, find_model, postprocess
+from ssd.detector import Detector, find_model, in_order, postprocess
 from ssd.images import load_image
 from ssd.spec import SPECS
 

@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from ssd.tools.evaluate import main
 
 from ssd.detector import find_model
-from ssd.tools.evaluate import main
 
 
 @pytest.fixture

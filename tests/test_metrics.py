@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_boxes import random_columns
 
 from ssd.datasets.voc import read_annotation
-from ssd.metrics.voc import average_precision_07, average_precision_10, evaluate_voc
+from ssd.metrics.coco import rank_coco, score_coco
+from ssd.metrics.tables import Found, Truth, truth_of_samples
+from ssd.metrics.voc import (
+    average_precision_07,
+    average_precision_10,
+    evaluate_voc,
+    precision_recall,
+    rank_voc,
+    score_voc,
+)
 from ssd.records import Detections, Sample
 from ssd.spec import VOC_CLASSES
 
@@ -163,3 +173,85 @@ def test_voc2007_truth_as_detections_scores_one(shared, threshold):
         results.append(found(rows[k][0], np.ones(len(rows[k][0])), rows[k][1], VOC_CLASSES))
     out = evaluate_voc(samples, results, VOC_CLASSES, threshold)
     assert {round(v, 4) for v in out["voc07"]["AP"].values()} == {1.0}
+
+
+def ap10(truth, detections):
+    curves = [precision_recall(ranking) for ranking in rank_voc(truth, detections)]
+    return [None if curve is None else average_precision_10(*curve) for curve in curves]
+
+
+def one_more(found, image, label, box, score):
+    parts = [(found.image, image), (found.labels, label), (found.boxes_px, [box]), (found.scores, score)]
+    return Found(*(np.concatenate([a, np.atleast_1d(b) if np.ndim(b) < 2 else b]) for a, b in parts))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(0, 200), st.booleans())
+def test_one_more_detection_of_the_lowest_score(seed, images, most, on_a_box):
+    """It cannot lower AP by area, leaves it as a miss, and raises it as a hit by what the definition allows."""
+    truth, detections = random_columns(seed, images, 2, most, difficult=0.1)
+    rng = np.random.default_rng(seed)
+    image, label, box = 0, int(rng.integers(2)), np.array([900.0, 900, 950, 950])
+    if on_a_box and len(truth):
+        pick = int(rng.integers(len(truth)))
+        image, label, box = truth.image[pick], int(truth.labels[pick]), truth.boxes_px[pick]
+    more = one_more(detections, image, label, box, -1.0)
+    before, after = ap10(truth, detections), ap10(truth, more)
+    assert before[1 - label] == after[1 - label]
+    if before[label] is None:
+        assert after[label] is None
+        return
+    ranking = rank_voc(truth, more)[label]
+    hit = ranking.verdict[-1] == 1
+    verdict = ranking.verdict[ranking.verdict != -1]
+    hits, counted = (verdict == 1).sum(), len(verdict)
+    if not hit:
+        assert after[label] == pytest.approx(before[label])
+        return
+    # All that the definition allows: the new step has the precision at the end, and hits that stood below
+    # it in the envelope rise to it.
+    last = hits / counted
+    old = verdict[:-1]
+    envelope = np.maximum.accumulate((np.cumsum(old == 1) / np.arange(1, counted))[::-1])[::-1]
+    allowed = (np.maximum(envelope[old == 1], last).sum() + last) / ranking.truths.sum()
+    assert after[label] == pytest.approx(allowed)
+    assert after[label] > before[label]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(0, 200))
+def test_shuffling_changes_nothing(seed, images, most):
+    """Images and detections in any order, all scores different: the same numbers by all three rules."""
+    truth, detections = random_columns(seed, images, 3, most, difficult=0.1, whole=False)
+    rng = np.random.default_rng(seed)
+    place = rng.permutation(images)  # where each image goes
+    order = rng.permutation(len(detections))
+    ids = tuple(str(i + 1) for i in range(images))
+    boxes = np.arange(len(truth))  # of true boxes that are overlapped equally the first counts
+    columns = (truth.boxes_px, truth.sides_px, truth.difficult, truth.crowd, truth.area)
+    mixed = Truth(
+        ids, truth.class_names, place[truth.image][boxes], truth.labels[boxes], *(c[boxes] for c in columns)
+    )
+    moved = detections[order]
+    moved = Found(place[moved.image], moved.labels, moved.boxes_px, moved.scores)
+    for score_all in (
+        lambda t, f: score_voc(rank_voc(t, f), t.class_names),
+        lambda t, f: {"coco": score_coco(rank_coco(t, f))},
+    ):
+        assert score_all(mixed, moved) == score_all(truth, detections)
+
+
+def test_equal_scores_keep_the_order_given():
+    """Hit first or miss first, at one score: 1 or 1/2."""
+    truth = truth_of_samples([sample([[0, 0, 10, 10]])], ("a",))
+    boxes, zeros = np.array([[0.0, 0, 10, 10], [50, 50, 60, 60]]), np.zeros(2, int)
+    assert ap10(truth, Found(zeros, zeros, boxes, np.full(2, 0.5))) == [1]
+    assert ap10(truth, Found(zeros, zeros, boxes[::-1].copy(), np.full(2, 0.5))) == [0.5]
+
+
+def test_the_threshold_itself_is_a_hit():
+    """IoU exactly 1/2 and a little less; the devkit asks for >=."""
+    truth = truth_of_samples([sample([[0, 0, 10, 10]])], ("a",))
+    zero = np.zeros(1, int)
+    assert ap10(truth, Found(zero, zero, np.array([[0.0, 0, 10, 5]]), np.ones(1))) == [1]
+    assert ap10(truth, Found(zero, zero, np.array([[0.0, 0, 10, 4.99]]), np.ones(1))) == [0]
