@@ -11,7 +11,7 @@ import click
 COMMANDS = {
     "data": "Check, measure, convert and split labelled photos.",
     "detect": "Find objects in images and videos and draw their boxes.",
-    "evaluate": "Score a model on labelled photos, as PASCAL VOC does.",
+    "evaluate": "Score a model, or detections of any program, by the rules of PASCAL VOC and COCO.",
     "export": "Compile a trained checkpoint into a model for detection.",
     "models": "List public weight files and fetch them.",
     "transfer": "Put the weights of another file or network into an SSD300, with a ledger.",

@@ -130,7 +130,11 @@ def _passed(ranking: Ranking, limit: float) -> int:
 def _curve(name: str, precision: np.ndarray, recall: np.ndarray, passed: int, text: str) -> Picture:
     figure = new_figure(3.6, 2.6)
     axes = figure.axes[0]
-    some = np.unique(np.linspace(0, len(recall) - 1, min(len(recall), MOST_POINTS)).astype(int))
+    # The corners of the curve: each hit, and the last miss before it.
+    hits = np.flatnonzero(np.diff(recall, prepend=0) > 0)
+    corners = np.unique(np.concatenate([hits, np.maximum(hits - 1, 0), [max(len(recall) - 1, 0)]]))
+    corners = corners[corners < len(recall)]
+    some = corners[:: max(1, len(corners) // MOST_POINTS)]
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     axes.plot(recall[some], precision[some], color=BLUE, linewidth=1.4)
     axes.plot(recall[some], envelope[some], color=BLUE, linewidth=0.9, linestyle=":")
@@ -167,7 +171,7 @@ def _confusion(matrix: np.ndarray, names: tuple[str, ...]) -> Picture:
 
 
 def _calibration(bins: list) -> Picture:
-    figure = new_figure(4.2, 3.9)
+    figure = new_figure(5.0, 3.9)
     axes = figure.axes[0]
     known = [b for b in bins if b.count]
     axes.plot([0, 1], [0, 1], color="#9aa4ae", linewidth=1, linestyle="--")

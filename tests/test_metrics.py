@@ -188,7 +188,7 @@ def one_more(found, image, label, box, score):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(0, 200), st.booleans())
 def test_one_more_detection_of_the_lowest_score(seed, images, most, on_a_box):
-    """It cannot lower AP by area, leaves it as a miss, and raises it as a hit by what the definition allows."""
+    """As a miss it leaves AP by area as it is; as a hit it raises it by what the definition allows."""
     truth, detections = random_columns(seed, images, 2, most, difficult=0.1)
     rng = np.random.default_rng(seed)
     image, label, box = 0, int(rng.integers(2)), np.array([900.0, 900, 950, 950])
