@@ -1,26 +1,31 @@
 """Seconds a training step: what is trained, cached or not, float32 and bfloat16, beside torch.
 
-Run it on an idle machine: python tests/benchmark_training.py [--batch 8] [--rounds 5] [--cut]
+Run it on an idle machine: python tests/benchmark_training.py [--batch 8] [--rounds 5] [--cut | --cache DATA]
 The same SSD300 (8,732 anchors, VGG16, 20 classes), the same batch of noise with eight boxes a picture,
 SGD with momentum; `--cut`: the first generation behind a cut VGG16 and a cut InceptionV3 instead, everything
-frozen, the bridging layers, and all. All rows take turns, one step each a round, so that a slow minute
+frozen, the bridging layers, and all; `--cache`: what a cached view of the photos of a VOC folder costs. All
+rows take turns, one step each a round, so that a slow minute
 hits all alike.
 """
 
 import argparse
 import contextlib
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn.functional import conv2d, cross_entropy, max_pool2d, smooth_l1_loss
 
 from ssd.anchors import encode_targets, make_anchors
-from ssd.features import split_model
+from ssd.batches import Views
+from ssd.datasets.voc import find_classes, read_split
+from ssd.features import frozen_features, split_model
 from ssd.model import build_model, set_precision
 from ssd.optimizers import make_optimizer
-from ssd.spec import SPECS, SSDSpec
+from ssd.spec import PREPROCESSING, SPECS, SSDSpec
 from ssd.stages import Stage, choose_layers, freeze_all_but
 from ssd.train import compile_stage
 
@@ -35,8 +40,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cut", action="store_true")
+    parser.add_argument("--cache", metavar="DATA")
     options = parser.parse_args()
-    (measure_cut if options.cut else measure)(options.batch, options.rounds)
+    if options.cache:
+        measure_cache(options.cache)
+    else:
+        (measure_cut if options.cut else measure)(options.batch, options.rounds)
 
 
 def measure(batch: int, rounds: int) -> None:
@@ -69,6 +78,27 @@ def measure_cut(batch: int, rounds: int) -> None:
         trained, frozen = counts[key]
         print(f"{key[0]:14}{key[1]:8}{median:7.3f} s a step ({least:.3f}, {most:.3f}), ", end="")
         print(f"{trained:,} parameters trained, {frozen:,} frozen")
+
+
+def measure_cache(data: str, count: int = 96) -> None:
+    """Seconds to make cached views, int8, of what is frozen before each choice of trained layers."""
+    samples = read_split(data, "train", find_classes(data, "train"))[:count]
+    for what, words in TRAINED.items():
+        if what == "full":
+            continue
+        model = build_model(SPEC, CLASSES)
+        front, _ = split_model(model, choose_layers(model, words, set()))
+        views = Views(samples, SPEC, PREPROCESSING["vgg16"])
+        with tempfile.TemporaryDirectory() as folder:
+            spent = [time.perf_counter()]  # quantisation and compilation, then the views of both splits
+            say = lambda text, spent=spent: spent.append(time.perf_counter())  # noqa: E731
+            single = Views(samples[:1], SPEC, PREPROCESSING["vgg16"])
+            options = ("int8", 1, Path(folder), say, lambda items, *_: items)
+            get, _ = frozen_features(front, views, single, *options)
+            seconds = spent[3] - spent[2]
+            size = sum(part.nbytes for part in get(0)[0]) / 2
+        print(f"{what:14}{1000 * seconds / len(samples):7.1f} ms a view, {size / 1e6:.2f} MB; ", end="")
+        print(f"quantising and compiling {spent[2] - spent[0]:.1f} s")
 
 
 def take_turns(steps: dict[tuple, Callable], rounds: int) -> dict[tuple, tuple]:
