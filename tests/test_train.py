@@ -19,6 +19,7 @@ from ssd.card import ModelCard
 from ssd.checkpoint import load_checkpoint, read_card, save_checkpoint
 from ssd.cli import main
 from ssd.features import FeatureCache, split_model
+from ssd.history import TIMES
 from ssd.model import build_model
 from ssd.run import RunFolder, Settings, read_settings
 from ssd.spec import SPECS
@@ -269,7 +270,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(mini_voc, start, tmp_pat
     rows = []
     for folder in (whole, run):
         with open(folder / "history.csv", newline="") as file:
-            rows.append([{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)])
+            rows.append([{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)])
     assert len(rows[0]) == 4
     assert rows[0] == rows[1]  # every digit of every loss
     first, second = (
