@@ -57,7 +57,7 @@ def save_page(path: str | Path, html: str) -> None:
     beside.replace(path)
 
 
-def new_figure(width: float = 6.4, height: float = 3.6) -> "Figure":
+def new_figure(width: float = 5.4, height: float = 3.3) -> "Figure":
     """An empty figure of inches, without pyplot and its global state."""
     from matplotlib import rcParams
     from matplotlib.figure import Figure

@@ -65,7 +65,10 @@ class Pace:
 
 
 class LiveTable(Watcher):
-    """A table on a terminal that is drawn anew twice a second, below the lines that are printed.
+    """A table on a terminal, below the lines that are printed, drawn anew at steps, twice a second at most.
+
+    All drawing is done by the thread that trains: nothing may print between a count of lines and its use.
+    Lines must go through `say`; click's own echo goes round rich and would be drawn over.
 
     Args:
         console: of rich, on a terminal.
@@ -76,11 +79,12 @@ class LiveTable(Watcher):
         from rich.live import Live
 
         self._pace, self._title, self._logs, self._best = Pace(clock), "", {}, None
+        self._clock, self._drawn, self._console = clock, -1.0, console
         self._work: tuple[str, int, int] | None = None
         self._live = Live(
             get_renderable=self._table,
             console=console,
-            refresh_per_second=2,
+            auto_refresh=False,
             transient=True,
             # What is printed while the table stands must go above it; to a file it goes as it is.
             redirect_stdout=sys.stdout.isatty(),
@@ -94,14 +98,23 @@ class LiveTable(Watcher):
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
+    def say(self, text: str) -> None:
+        """Print a line above the table, or to a file that standard output is."""
+        if sys.stdout.isatty():
+            self._console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
+        else:
+            print(text, flush=True)
+
     def track(self, items: Iterable, text: str, total: int | None = None) -> Iterator:
         """Show a line with the progress of other work while items pass, as `ssd.cli.track` does."""
         try:
             for done, item in enumerate(items):
                 self._work = text, done, total or 0
+                self._draw()
                 yield item
         finally:
             self._work = None
+            self._draw(now=True)
 
     def run_started(self, folder: Path, epochs: int, past: list[dict]) -> None:
         self._pace.epochs = epochs
@@ -110,14 +123,16 @@ class LiveTable(Watcher):
 
     def stage_started(self, number: int, count: int, layers: str, counts: tuple[int, int]) -> None:
         self._title = f"stage {number} of {count}: {layers}, {counts[0]:,} trained, {counts[1]:,} frozen"
+        self._draw(now=True)
 
     def epoch_started(self, epoch: int, last: int, batches: int, done: int, batch_size: int) -> None:
-        self._logs = {}
         self._pace.start_epoch(epoch, last, batches, done, batch_size)
+        self._draw(now=True)
 
     def batch_ended(self, logs: dict[str, float]) -> None:
         self._logs = logs
         self._pace.step()
+        self._draw(now=self._pace.done == self._pace.batches)
 
     def epoch_ended(self, row: dict, samples: list[Sample], found: list[Detections]) -> None:
         self._see(row)
@@ -125,6 +140,11 @@ class LiveTable(Watcher):
     def _see(self, row: dict) -> None:
         if self._best is None or row["val_mAP"] > self._best[1]:
             self._best = row["epoch"], row["val_mAP"]
+
+    def _draw(self, now: bool = False) -> None:
+        if now or self._clock() - self._drawn >= 0.5:
+            self._drawn = self._clock()
+            self._live.refresh()
 
     def _table(self) -> object:
         from rich import box

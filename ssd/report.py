@@ -1,6 +1,7 @@
 """The page of a training, report.html, made from the files of its run folder alone."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from ssd.draw import PALETTE
@@ -13,10 +14,10 @@ FAULT_SCORE = 0.5  # detections below it do not count where photos are ranked by
 WORST = 12  # photos shown
 # Curves that share a figure: title, {column: label}, whether they are shares of 1.
 CURVES = (
-    ("Loss", {"loss": "training", "val_loss": "validation"}, False),
-    ("Parts of the training loss", {"confidence_loss": "confidence", "location_loss": "location"}, False),
+    ("loss", {"loss": "training", "val_loss": "validation"}, False),
+    ("parts of the training loss", {"confidence_loss": "confidence", "location_loss": "location"}, False),
     (
-        "Accuracy",
+        "accuracy",
         {
             "acc": "training, all anchors",
             "val_acc": "validation, all anchors",
@@ -26,7 +27,7 @@ CURVES = (
         True,
     ),
     ("VOC07 mAP on validation", {"val_mAP": "mAP"}, True),
-    ("Learning rate at the end of the epoch", {"learning_rate": "learning rate"}, False),
+    ("learning rate at the end of the epoch", {"learning_rate": "learning rate"}, False),
 )
 
 
@@ -111,9 +112,13 @@ def _curve(rows: list[dict], title: str, columns: dict[str, str], is_share: bool
             # A single epoch is a point, which a line would not show.
             marker = "o" if len(rows) < 30 else None
             axes.plot([row["epoch"] for row in rows], values, label=label, marker=marker, markersize=3)
-        name = f"1 - {title}" if log and is_share else title
+        name = f"1 minus {title}" if log and is_share else title[0].upper() + title[1:]
         if log:
             axes.set_yscale("log", nonpositive="mask")
+            low, high = axes.get_ylim()
+            for which in ("major", "minor"):
+                getattr(axes.yaxis, f"set_{which}_formatter")(_log_label(high / low < 10))
+            axes.tick_params("y", which="minor", labelsize=7)
         elif is_share:
             axes.set_ylim(0, 1.02)
         else:
@@ -125,6 +130,11 @@ def _curve(rows: list[dict], title: str, columns: dict[str, str], is_share: bool
             axes.legend(fontsize=8, frameon=False)
         pictures.append(figure_picture(figure, f"{name}, {'logarithmic' if log else 'linear'} axis"))
     return pictures
+
+
+def _log_label(is_short: bool) -> Callable[[float, int], str]:
+    """Labels in plain numbers; on an axis of several decades only those that start with 1, 2 or 5."""
+    return lambda value, _: f"{value:g}" if is_short or f"{value:.0e}"[0] in "125" else ""
 
 
 def _mark_stages(axes: object, rows: list[dict]) -> None:
@@ -171,7 +181,7 @@ def _scores(best: dict, data: RunData, val_split: str) -> list[tuple]:
 def _scores_picture(best: dict) -> Picture:
     scores = {name: score for name, score in class_scores(best).items() if score is not None}
     order = sorted(scores, key=scores.get)
-    figure = new_figure(6.4, 1.2 + 0.28 * len(order))
+    figure = new_figure(5.4, 1.2 + 0.28 * len(order))
     axes = figure.axes[0]
     bars = axes.barh(range(len(order)), [scores[name] for name in order], color=css(PALETTE[4]))
     # Names are shown as they are: a "$" starts no formula.

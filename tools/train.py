@@ -119,8 +119,9 @@ def _train(settings, folder: Path, tensorboard: bool) -> None:
     from ssd.watcher import ReportKeeper, Watchers
 
     table = _live_table()
+    say, shown = (table.say, table.track) if table else (click.echo, track)
     watchers = [
-        ReportKeeper(click.echo),
+        ReportKeeper(say),
         *([TensorBoard()] if tensorboard else []),
         *([table] if table else []),
     ]
@@ -128,7 +129,7 @@ def _train(settings, folder: Path, tensorboard: bool) -> None:
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with Watchers(watchers) as watcher:
-            best = train(settings, folder, click.echo, table.track if table else track, watcher)
+            best = train(settings, folder, say, shown, watcher)
     except KeyboardInterrupt:
         click.echo(f"\nstopped; go on with: ssd train --resume {folder}", err=True)
         raise
