@@ -110,7 +110,7 @@ class LiveTable(Watcher):
         try:
             for done, item in enumerate(items):
                 self._work = text, done, total or 0
-                self._draw()
+                self._draw(now=done == 0)
                 yield item
         finally:
             self._work = None

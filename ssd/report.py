@@ -12,6 +12,7 @@ from ssd.page import Picture, css, figure_picture, new_figure, photo_picture, re
 
 FAULT_SCORE = 0.5  # detections below it do not count where photos are ranked by faults
 WORST = 12  # photos shown
+NEEDED = "stage val_mAP val_loss seconds stage_number trainable frozen seconds_a_step images_per_s".split()
 # Curves that share a figure: title, {column: label}, whether they are shares of 1.
 CURVES = (
     ("loss", {"loss": "training", "val_loss": "validation"}, False),
@@ -58,6 +59,8 @@ def report_html(folder: str | Path) -> str:
     settings, rows = _read_settings(folder), read_history(folder)
     if not rows:
         raise ValueError(f"a report needs an epoch that is done. Received: {folder} without history.csv")
+    if missing := [name for name in NEEDED if any(row.get(name) is None for row in rows)]:
+        raise ValueError(f"history.csv must have the columns {', '.join(NEEDED)}. Received: no {missing[0]}")
     data, best = read_data(folder), best_row(rows)
     stages = _stages(rows, settings["stages"])
     return render(
