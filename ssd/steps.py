@@ -63,11 +63,15 @@ class Steps(keras.callbacks.Callback):
                 self._fail(f"{weight.path} after", "every weight", len(self._batches) - 1)
 
     def pace(self) -> dict[str, float]:
-        """Median seconds a step, waiting for photos included, and images/s over all steps."""
-        total = min(self._batches.batch_size, self._batches.count) * len(self._seconds)
+        """Median seconds a step, waiting for photos included, and images/s over all steps.
+
+        The first step is left out of images/s where there are more: it builds the graph.
+        """
+        counted = self._seconds[1:] or self._seconds
+        total = min(self._batches.batch_size, self._batches.count) * len(counted)
         return {
             "seconds_a_step": round(statistics.median(self._seconds), 4),
-            "images_per_s": round(total / sum(self._seconds), 3),
+            "images_per_s": round(total / sum(counted), 3),
         }
 
     def _fail(self, received: str, what: str, batch: int) -> None:

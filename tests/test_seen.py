@@ -478,3 +478,92 @@ def test_numbers_for_the_eye():
         "123.5",
     ]
     assert rounded(4.28e-5) == "4.28e-05"
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A checkpoint to start from, so that a stage may train a few layers only."""
+    pytest.importorskip("keras", reason="needs the extra 'train'")
+    from ssd.card import ModelCard
+    from ssd.checkpoint import save_checkpoint
+    from ssd.model import build_model
+    from ssd.spec import SPECS
+
+    path = tmp_path / "start.weights.h5"
+    save_checkpoint(
+        path, build_model(SPECS["ssd300"], 2), ModelCard("start", "ssd300", "vgg16", ("blue", "red"))
+    )
+    return path
+
+
+def test_a_whole_run_is_seen_everywhere(mini_voc, start, tmp_path):
+    run = tmp_path / "run"
+    options = ["--stages", "heads:2", "--front", "f32", "--cache-views", "1", "--batch-size", "1"]
+    done = CliRunner().invoke(
+        main, ["train", str(mini_voc), "--out", str(run), "--init", str(start), *options]
+    )
+    assert done.exit_code == 0, done.output
+    assert "\x1b" not in done.output  # no terminal, no table
+    assert f"report: {run / 'report.html'}" in done.stdout
+
+    rows = read_history(run)
+    assert [(row["epoch"], row["stage"], row["stage_number"]) for row in rows] == [
+        (1, "heads", 1),
+        (2, "heads", 1),
+    ]
+    # The heads are 3x3 kernels from (512, 1024, 512, 256, 256, 256) channels
+    # to (4, 6, 6, 6, 4, 4) anchors of 3 classes and 4 sides.
+    heads = sum(
+        (9 * channels + 1) * anchors * 7
+        for channels, anchors in zip((512, 1024, 512, 256, 256, 256), (4, 6, 6, 6, 4, 4), strict=True)
+    )
+    assert [row["trainable"] for row in rows] == [heads, heads]
+    assert len({row["trainable"] + row["frozen"] for row in rows}) == 1
+    for row in rows:
+        assert row["AP_red"] is None  # validation holds a blue square alone
+        assert row["AP_blue"] == row["val_mAP"]
+        # Batches of one: the median of three steps is one of them, and images/s is of the last two.
+        assert 0 < row["seconds_a_step"] < row["seconds"] + 0.1
+        assert 0 < 2 / row["images_per_s"] < row["seconds"] + 0.1
+
+    events = _events(run / "tensorboard")
+    assert set(events.Tags()["scalars"]) == set(rows[0]) - {"epoch", "stage", "AP_red"}
+    for key in events.Tags()["scalars"]:
+        written = [(event.step, event.value) for event in events.Scalars(key)]
+        assert written == [(row["epoch"], pytest.approx(row[key], rel=1e-6)) for row in rows], key
+    assert [event.step for event in events.Images("photos/1 3")] == [1, 2]
+
+    page = _check_self_contained((run / "report.html").read_text("utf-8"))
+    _check_history(page, run)
+    data = read_data(run)
+    assert data.splits["train"]["classes"]["red"] == {"images": 2, "boxes": 2, "difficult": 0}
+    assert [sample.path.name for sample in data.samples] == ["3.png"]
+    assert len(read_detections(run, data)) == 1
+    assert not list(run.rglob(".part-*"))
+
+    # A finished run does nothing more; its page can be made again, here or elsewhere.
+    (run / "report.html").unlink()
+    again = CliRunner().invoke(main, ["train", "--resume", str(run), "--no-tensorboard"])
+    assert again.exit_code == 0, again.output
+    assert read_history(run) == rows
+    told = CliRunner().invoke(main, ["report", str(run), "--out", str(tmp_path / "page.html")])
+    assert told.exit_code == 0
+    assert (tmp_path / "page.html").read_bytes() == (run / "report.html").read_bytes()
+
+
+def test_weights_that_break_in_the_last_step_are_not_kept(mini_voc, start, tmp_path):
+    options = {"optimizer": "sgd", "schedule": "constant", "clip_norm": 0.0, "cache_views": 1}
+    from ssd.run import Settings
+    from ssd.stages import Stage
+    from ssd.train import train
+
+    # A rate at which the first step leaves the range of float32, while its own loss is still finite.
+    stage = Stage("heads", 1, 3e38, **options)
+    settings = Settings(
+        (str(mini_voc),), ("blue", "red"), (stage,), batch_size=2, front="f32", init=str(start)
+    )
+    with pytest.raises(ValueError, match=r"every weight must be finite.* at batch 1 of 1 in epoch 1.*\.png"):
+        train(settings, tmp_path / "run", lambda line: None)
+    assert not (tmp_path / "run/state.npz").exists()
+    assert not (tmp_path / "run/history.csv").exists()
+    assert not list((tmp_path / "run/checkpoints").iterdir())

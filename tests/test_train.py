@@ -128,6 +128,10 @@ def test_batches_take_every_sample_once_an_epoch():
     assert boxes.shape == (1, 8732, 5)
     assert [sorted(order) for order in orders] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [0, 1, 2, 3, 4]]
     assert orders[0] != orders[2]  # the same views in another order
+    batches.start_epoch(1, 1)
+    assert batches.sample_indices(0) == [
+        i - 5 for i in orders[1][2:4]
+    ]  # its second batch; view i + 5 is of photo i
 
 
 def test_checkpoint_round_trip(tmp_path, wrapped):
@@ -313,6 +317,16 @@ def test_a_loss_that_is_not_finite_stops_at_once(all_random, tmp_path, monkeypat
     from ssd import train as module
 
     monkeypatch.setattr(module.ConfidenceLoss, "call", lambda self, t, p: keras.ops.sum(p) * float("nan"))
-    with pytest.raises(ValueError, match="loss must be finite"):
+    with pytest.raises(ValueError, match="loss must be finite") as caught:
         train(all_random, tmp_path / "run", lambda line: None)
+    message = str(caught.value)
+    # The order of the first epoch for seed 0, of which a batch takes two.
+    photos = [
+        all_random.data[0] + f"/JPEGImages/{i}.png" for i in np.random.default_rng([0, 0]).permutation(3)[:2]
+    ]
+    assert (
+        f"Received: confidence_loss nan at batch 1 of 1 in epoch 1, made of {', '.join(photos)}. " in message
+    )
+    assert "Try a lower learning rate" in message
     assert not (tmp_path / "run/state.npz").exists()
+    assert not (tmp_path / "run/history.csv").exists()
