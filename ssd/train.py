@@ -1,6 +1,5 @@
 """Staged training: samples in, a run folder out; `train` reads from top to bottom."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -8,29 +7,35 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd.anchors import make_anchors
 from ssd.backend import keras
 from ssd.batches import Batches, Views
 from ssd.card import card_to_json
 from ssd.datasets.voc import read_split
-from ssd.detector import postprocess
 from ssd.features import frozen_features, split_model
-from ssd.loss import ConfidenceLoss, LocationLoss, MatchedAccuracy
-from ssd.metrics.voc import evaluate_voc
+from ssd.history import AP
 from ssd.model import set_precision
 from ssd.optimizers import averaged, has_converged, make_optimizer, plateau_rate, variable_factors
+from ssd.outcome import data_to_json, detections_to_json
 from ssd.recipe import recipe_to_toml
-from ssd.records import Detections, Sample
+from ssd.records import Sample
 from ssd.run import RunFolder, Settings, restore
-from ssd.spec import SSDSpec
 from ssd.stages import Stage, bridge_layers, choose_layers, freeze_all_but, list_layers, settle_precision
 from ssd.start import start
+from ssd.steps import LOGS, Steps, compile_stage, rate
 from ssd.transfer.ledger import ledger_to_json
+from ssd.validate import validate
+from ssd.watcher import Watcher
 
 BACKBONE_FACTOR = 0.3  # of the learning rate, for pretrained layers trained beside random ones
 
 
-def train(settings: Settings, path: str | Path, say: Callable = print, track: Callable | None = None) -> Path:
+def train(
+    settings: Settings,
+    path: str | Path,
+    say: Callable = print,
+    track: Callable | None = None,
+    watcher: Watcher | None = None,
+) -> Path:
     """Train a detector, or go on with an interrupted run of the same settings.
 
     Args:
@@ -38,13 +43,14 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         path: the run folder; made if missing.
         say: takes lines of text for the user.
         track: wraps an iterable to show its progress: track(items, text, total).
+        watcher: told of stages, epochs and batches; opened and closed by the caller.
     Returns:
         the best checkpoint by VOC07 mAP on the validation split.
     Raises:
         ValueError: data, settings or weights do not fit; a loss that is not finite.
         OSError: a file is missing or cannot be written.
     """
-    track = track or _untracked
+    track, watcher = track or _untracked, watcher or Watcher()
     settings = replace(settings, stages=tuple(settle_precision(stage) for stage in settings.stages))
     begin = start(settings, path, say, track)
     model, card, new, meta, arrays = begin.model, begin.card, begin.new, begin.meta, begin.arrays
@@ -61,6 +67,8 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
     run.write_text("recipe.toml", recipe_to_toml(settings))
     if begin.ledger:
         run.write_text("ledger.json", ledger_to_json(begin.ledger))
+    splits = {settings.split: samples, settings.val_split: val_samples}
+    run.write_text("data.json", data_to_json(settings.class_names, splits, settings.val_split))
     factors = meta.get("factors") or (_scale_fc6(model, val_views) if "fc6" in new else {})
     if arrays:
         restore(arrays, model)
@@ -68,6 +76,7 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
     epoch, start_of = 0, {"factors": factors, "new": sorted(new), "card": card_to_json(card)}
     if len(plan) < len(settings.stages):
         say("every layer has its weights: there is no bridge to train first")
+    watcher.run_started(run.path, sum(stage.epochs for stage, _ in plan), run.rows(0, meta.get("epoch", 0)))
     for number, (stage, trainable) in enumerate(plan, start=1):
         last = epoch + stage.epochs
         first, epoch = epoch, min(last, max(epoch, meta.get("epoch", 0)))
@@ -77,6 +86,7 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         title = f"stage {number} of {len(plan)}, {stage.layers}: {stage.epochs} epochs"
         say(f"{title}, {counts[0]:,} parameters trained, {counts[1]:,} frozen")
         say(f"  trained: {list_layers(model, trainable)}")
+        watcher.stage_started(number, len(plan), stage.layers, counts)
 
         set_precision(model, "float32")  # what is compiled or cached is not rounded
         front, back = split_model(model, trainable) if settings.front != "keras" else (None, model)
@@ -112,7 +122,8 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
             if stage.schedule == "plateau":
                 optimizer.learning_rate = plateau_rate(stage, [row["val_loss"] for row in past])
             started = time.monotonic()
-            steps = _steps(track, f"epoch {epoch + 1} of {last} ({stage.layers})", done, batches.total)
+            watcher.epoch_started(epoch + 1, last, batches.total, done, settings.batch_size)
+            steps = Steps(watcher, batches, samples, epoch + 1)
             while done < batches.total:
                 count = min(settings.save_every, batches.total - done)
                 batches.start_epoch(epoch, done, done + count)
@@ -125,16 +136,22 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
             logs, done, parts = _mean(parts), 0, []
             epoch += 1
             with averaged(optimizer):
-                logs |= validate(back, val_batches, val_samples, spec, settings.class_names)
-                row = {"epoch": epoch, "stage": stage.layers, "learning_rate": _rate(optimizer), **logs}
-                run.add_epoch(model, card, row | {"seconds": round(time.monotonic() - started, 1)})
+                scores, found = validate(back, val_batches, val_samples, spec, settings.class_names)
+                row = {"epoch": epoch, "stage": stage.layers, "learning_rate": rate(optimizer)}
+                row |= logs | scores | {"seconds": round(time.monotonic() - started, 1), **steps.pace()}
+                row |= {"stage_number": number, "trainable": counts[0], "frozen": counts[1]}
+                if run.add_epoch(model, card, row):
+                    run.write_text("detections.json", detections_to_json(val_samples, found))
             if epoch == last:
                 _keep_averages(back, optimizer)
             run.save_state(model, optimizer, start_of | {"epoch": epoch})
-            say(f"epoch {epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in logs.items()))
+            shown = logs | {key: value for key, value in scores.items() if not key.startswith(AP)}
+            say(f"epoch {epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in shown.items()))
+            watcher.epoch_ended(row, val_samples, found)
         if epoch < last:
             _keep_averages(back, optimizer)
             epoch = last
+    watcher.run_ended()
     return run.best
 
 
@@ -181,94 +198,14 @@ def plan_stages(
     return plan
 
 
-def validate(back: keras.Model, batches: Batches, samples: list[Sample], spec: SSDSpec, names: tuple) -> dict:
-    """Loss, accuracies and VOC07 mAP over a split, from one pass.
-
-    Args:
-        back: the model, or its part behind the frozen layers.
-        batches: the split in order, as `back` takes it.
-        samples: the same split.
-        spec: of the model.
-        names: its classes.
-    Returns:
-        val_loss, val_acc (all anchors), val_matched_acc (matched anchors only) and val_mAP.
-    """
-    losses = ConfidenceLoss(), LocationLoss()
-    accuracies = keras.metrics.SparseCategoricalAccuracy(), MatchedAccuracy()
-    anchors, total, found = make_anchors(spec), 0.0, []
-    for i in range(len(batches)):
-        inputs, targets = batches[i]
-        outputs = [np.asarray(out) for out in back.predict_on_batch(inputs)]
-        total += sum(float(f(t, y)) for f, t, y in zip(losses, targets, outputs, strict=True))
-        for accuracy in accuracies:
-            accuracy.update_state(targets[0], outputs[0])
-        for row in zip(*outputs, strict=True):
-            sample = samples[len(found)]
-            parts = postprocess(*row, anchors, spec)
-            found.append(Detections(*parts, names, sample.height, sample.width))
-    scores = evaluate_voc(samples, found, names)
-    return {
-        "val_loss": total / len(batches),
-        "val_acc": float(accuracies[0].result()),
-        "val_matched_acc": float(accuracies[1].result()),
-        "val_mAP": scores["voc07"]["mAP"] or 0.0,
-    }
-
-
-def compile_stage(back: keras.Model, optimizer: keras.Optimizer, stage: Stage) -> None:
-    """Give a model, or its part behind the frozen layers, the losses of a stage and its optimiser."""
-    accuracy = keras.metrics.SparseCategoricalAccuracy(name="acc")
-    metrics = [[accuracy, MatchedAccuracy(name="matched_acc")], []]
-    # "auto" compiles with XLA on JAX and on GPUs; on TensorFlow's CPU that would be slower and take twice
-    # the memory.
-    losses = [ConfidenceLoss(stage.negative_ratio), LocationLoss(stage.location_weight)]
-    back.compile(optimizer, loss=losses, metrics=metrics, jit_compile="auto")
-    optimizer.build(back.trainable_variables)
-
-
-class _Watch(keras.callbacks.Callback):
-    """Moves the progress on and stops at a loss that is not finite."""
-
-    def __init__(self, steps: Iterator) -> None:
-        super().__init__()
-        self._steps = steps
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        next(self._steps, None)
-        if not math.isfinite(logs["loss"]):
-            raise ValueError(f"the loss must be finite. Received: {logs['loss']} at batch {batch}")
-
-
-# Keras' names of what `fit` reports -> ours.
-_LOGS = {
-    "loss": "loss",
-    "class_logits_loss": "confidence_loss",
-    "box_deltas_loss": "location_loss",
-    "class_logits_acc": "acc",
-    "class_logits_matched_acc": "matched_acc",
-}
-
-
 def _keep_averages(back: keras.Model, optimizer: keras.Optimizer) -> None:
     """At the end of a stage, take the averaged weights for good; nothing without EMA."""
     optimizer.finalize_variable_values(back.trainable_variables)
 
 
-def _rate(optimizer: keras.Optimizer) -> float:
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-
-
-def _steps(track: Callable, text: str, done: int, total: int) -> Iterator:
-    """The bar of an epoch, moved on by a step at each `next`; some batches may be done."""
-    steps = iter(track(range(total + 1), text, total))
-    for _ in range(done + 1):
-        next(steps, None)
-    return steps
-
-
-def _fit(back: keras.Model, batches: Batches, steps: Iterator) -> dict[str, float]:
-    history = back.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[_Watch(steps)]).history
-    return {own: float(history[keras_name][-1]) for keras_name, own in _LOGS.items()}
+def _fit(back: keras.Model, batches: Batches, steps: Steps) -> dict[str, float]:
+    history = back.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[steps]).history
+    return {own: float(history[keras_name][-1]) for keras_name, own in LOGS.items()}
 
 
 def _mean(parts: list) -> dict[str, float]:

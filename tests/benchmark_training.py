@@ -27,7 +27,7 @@ from ssd.model import build_model, set_precision
 from ssd.optimizers import make_optimizer
 from ssd.spec import PREPROCESSING, SPECS, SSDSpec
 from ssd.stages import Stage, choose_layers, freeze_all_but
-from ssd.train import compile_stage
+from ssd.steps import compile_stage
 
 SPEC, CLASSES = SPECS["ssd300"], 20
 # What is trained, in the words of a stage.

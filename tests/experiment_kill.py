@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from ssd.checkpoint import load_checkpoint
+from ssd.history import TIMES
 
 SSD = Path(sys.executable).with_name("ssd")
-TIMES = ("seconds", "seconds_per_step", "images_per_s")  # of a row of history.csv, never the same twice
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ from ssd.datasets.voc import find_classes, read_split
 from ssd.run import Settings
 from ssd.stages import Stage
 from ssd.start import start
-from ssd.train import train, validate
+from ssd.train import train
+from ssd.validate import validate
 
 RATES = {"bridge": 5e-4, "then": 2e-4, "straight": 5e-4}
 

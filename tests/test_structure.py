@@ -10,14 +10,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # In the order of the street; "|" marks where Keras begins.
 ROOMS = (
-    "boxes spec anchors images records draw card datasets.voc results metrics.voc augment media "
+    "boxes spec anchors images records draw card datasets.voc results metrics.voc page history outcome "
+    "report watcher progress tensorboard augment media "
     "catalogue download known detector "
     "transfer.weightfile transfer.names transfer.hdf5 transfer.keras_hdf5 transfer.keras3 transfer.protobuf "
     "transfer.caffe transfer.chainer transfer.pickled transfer.pytorch transfer.tf_checkpoint transfer.read "
     "transfer.classes transfer.convert transfer.generation transfer.pairs transfer.ledger transfer.plan "
     "transfer.target "
     "| backend backbones model loss checkpoint transfer.load transfer.write stages run recipe "
-    "optimizers start batches export features train"
+    "optimizers start batches export features steps validate train"
 ).split()
 
 
@@ -55,9 +56,10 @@ def test_no_keras_above_the_line(room):
 
 def test_the_package_and_its_commands_import_no_keras():
     code = (
-        "import sys, ssd, ssd.cli, ssd.tools.detect, ssd.tools.evaluate, ssd.tools.train;"
+        "import sys, ssd, ssd.cli, ssd.tools.detect, ssd.tools.evaluate, ssd.tools.train, ssd.tools.report;"
         "import ssd.media, ssd.results;"
-        "print([m for m in ('tensorflow', 'keras', 'albumentations', 'openvino') if m in sys.modules])"
+        "heavy = 'tensorflow keras albumentations openvino matplotlib jinja2 tensorboardX'.split();"
+        "print([m for m in heavy if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
