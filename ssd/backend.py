@@ -41,4 +41,10 @@ try:
 except ImportError as error:
     raise ImportError("this needs an extra: pip install '.[train]'") from error
 
-__all__ = ["keras"]
+# Compiling to XLA makes a step of TensorFlow on a CPU slower and takes twice the memory; JAX is nothing
+# without it.
+COMPILES = keras.backend.backend() == "jax"
+# OpenVINO reads TensorFlow's graphs alone.
+EXPORTS = keras.backend.backend() == "tensorflow"
+
+__all__ = ["COMPILES", "EXPORTS", "keras"]

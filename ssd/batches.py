@@ -113,8 +113,14 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple:
         """Inputs; target classes (B, A) and box targets (B, A, 5): box_deltas and matched or not."""
+        return self.share(index, 0, 1)
+
+    def share(self, index: int, device: int, devices: int) -> tuple:
+        """The part of batch `index` that one of `devices` takes: equal stretches, in their order."""
         index += self._first
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        size = len(chosen) // devices
+        chosen = chosen[device * size : (device + 1) * size]
         rows = [self._get(int(i)) for i in chosen]
         inputs = [row[0] if isinstance(row[0], list) else [row[0]] for row in rows]
         stacked = [np.stack(maps) for maps in zip(*inputs, strict=True)]

@@ -3,23 +3,25 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ssd.anchors import make_anchors
-from ssd.backend import keras
+from ssd.backend import COMPILES, EXPORTS, keras
 from ssd.batches import Batches, Views
 from ssd.card import card_to_json
 from ssd.datasets.voc import read_split
 from ssd.detector import postprocess
-from ssd.features import frozen_features, split_model
+from ssd.distribute import Devices
+from ssd.features import digest, frozen_features, split_model
 from ssd.loss import ConfidenceLoss, LocationLoss, MatchedAccuracy
 from ssd.metrics.voc import evaluate_voc
 from ssd.optimizers import averaged, has_converged, make_optimizer, plateau_rate, variable_factors
 from ssd.recipe import recipe_to_toml
 from ssd.records import Detections, Sample
-from ssd.run import RunFolder, Settings, restore
+from ssd.run import RunFolder, Settings, restore, shared_settings
 from ssd.spec import SSDSpec
 from ssd.stages import Stage, bridge_layers, choose_layers, freeze_all_but, list_layers
 from ssd.start import start
@@ -43,24 +45,34 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         OSError: a file is missing or cannot be written.
     """
     track = track or _untracked
-    begin = start(settings, path, say, track)
+    devices = Devices(settings.devices)
+    if not devices.is_chief:
+        say, track = _silent, _untracked
+    with devices.scope():
+        begin = start(settings, path, say, track)
     model, card, new, meta, arrays = begin.model, begin.card, begin.new, begin.meta, begin.arrays
     spec, preprocessing = card.ssd_spec, card.preprocessing
     samples, val_samples = (read_samples(settings, s) for s in (settings.split, settings.val_split))
     boxes = sum(len(s.boxes) for s in samples)
     say(f"{len(samples)} training and {len(val_samples)} validation images, {boxes} boxes for training")
+    devices.check(settings.batch_size, len(samples))
     views = Views(samples, spec, preprocessing, settings.seed, settings.max_expand)
     val_views = Views(val_samples, spec, preprocessing, max_expand=None)
 
     plan = plan_stages(model, settings.stages, new, settings.freeze)
-    run = RunFolder(path)
+    run = RunFolder(path, devices.is_chief)
     run.write_settings(settings)
     run.write_text("recipe.toml", recipe_to_toml(settings))
     if begin.ledger:
         run.write_text("ledger.json", ledger_to_json(begin.ledger))
-    factors = meta.get("factors") or (_scale_fc6(model, val_views) if "fc6" in new else {})
+    factors = meta.get("factors") or (_scale_fc6(model, val_views, devices) if "fc6" in new else {})
     if arrays:
         restore(arrays, model)
+    front_runs = settings.front if EXPORTS else "keras"
+    if front_runs != settings.front:
+        say(f"on KERAS_BACKEND={keras.backend.backend()} frozen layers run in Keras, as with --front keras")
+    if devices.workers > 1:
+        devices.agree(run=shared_settings(settings), data=views.key, state=meta, weights=digest(model))
 
     epoch, start_of = 0, {"factors": factors, "new": sorted(new), "card": card_to_json(card)}
     if len(plan) < len(settings.stages):
@@ -75,13 +87,15 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         say(f"{title}, {counts[0]:,} parameters trained, {counts[1]:,} frozen")
         say(f"  trained: {list_layers(model, trainable)}")
 
-        front, back = split_model(model, trainable) if settings.front != "keras" else (None, model)
+        with devices.scope():
+            front, back = split_model(model, trainable) if front_runs != "keras" else (None, model)
         get, get_val = views, val_views
         if front is not None:
             folder = Path(settings.cache or run.path / "cache")
-            get, get_val = frozen_features(
-                front, views, val_views, settings.front, stage.cache_views, folder, say, track
-            )
+            with devices.chief_first():
+                get, get_val = frozen_features(
+                    front, views, val_views, front_runs, stage.cache_views, folder, say, track
+                )
         repeats = stage.cache_views if front is not None and stage.cache_views else None
         options = {"spec": spec, "batch_size": settings.batch_size, "workers": settings.workers}
         batches = Batches(
@@ -92,15 +106,17 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         # Pretrained layers beside random ones learn more slowly, or the first steps undo them.
         slower = dict.fromkeys(trainable - new, BACKBONE_FACTOR) if trainable & new else {}
         rates = variable_factors(model, slower | factors)
-        optimizer = make_optimizer(stage, batches.total * stage.epochs, rates)
-        _compile(back, optimizer, stage)
+        with devices.scope():
+            optimizer = make_optimizer(stage, batches.total * stage.epochs, rates)
+            _compile(back, optimizer, stage)
+        alone = devices.alone(back)
         # Batches of the next epoch that are done, and what they reported.
         done, parts = (meta.get("done", 0), meta.get("parts", [])) if epoch == meta.get("epoch") else (0, [])
         if arrays and (epoch > first or done):
             restore(arrays, model, optimizer)
 
         while epoch < last:
-            past = run.rows(first, epoch)
+            past = devices.from_chief(partial(run.rows, first, epoch))
             if has_converged(stage, [row["val_mAP"] for row in past]):
                 say(f"stage {number} ends: no higher val_mAP in {stage.patience} epochs")
                 break
@@ -111,7 +127,7 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
             while done < batches.total:
                 count = min(settings.save_every, batches.total - done)
                 batches.start_epoch(epoch, done, done + count)
-                parts.append([count, _fit(back, batches, steps)])
+                parts.append([count, _fit(back, batches, steps, devices)])
                 done += count
                 if done < batches.total:
                     run.save_state(
@@ -120,7 +136,8 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
             logs, done, parts = _mean(parts), 0, []
             epoch += 1
             with averaged(optimizer):
-                logs |= validate(back, val_batches, val_samples, spec, settings.class_names)
+                check = partial(validate, alone, val_batches, val_samples, spec, settings.class_names)
+                logs |= devices.from_chief(check)
                 row = {"epoch": epoch, "stage": stage.layers, "learning_rate": _rate(optimizer), **logs}
                 run.add_epoch(model, card, row | {"seconds": round(time.monotonic() - started, 1)})
             if epoch == last:
@@ -245,9 +262,8 @@ def _rate(optimizer: keras.Optimizer) -> float:
 def _compile(back: keras.Model, optimizer: keras.Optimizer, stage: Stage) -> None:
     accuracy = keras.metrics.SparseCategoricalAccuracy(name="acc")
     metrics = [[accuracy, MatchedAccuracy(name="matched_acc")], []]
-    # Compiling to XLA makes a step on a CPU slower and takes twice the memory.
     losses = [ConfidenceLoss(stage.negative_ratio), LocationLoss(stage.location_weight)]
-    back.compile(optimizer, loss=losses, metrics=metrics, jit_compile=False)
+    back.compile(optimizer, loss=losses, metrics=metrics, jit_compile=COMPILES)
     optimizer.build(back.trainable_variables)
 
 
@@ -259,8 +275,8 @@ def _steps(track: Callable, text: str, done: int, total: int) -> Iterator:
     return steps
 
 
-def _fit(back: keras.Model, batches: Batches, steps: Iterator) -> dict[str, float]:
-    history = back.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[_Watch(steps)]).history
+def _fit(back: keras.Model, batches: Batches, steps: Iterator, devices: Devices) -> dict[str, float]:
+    history = devices.fit(back, batches, [_Watch(steps)])
     return {own: float(history[keras_name][-1]) for keras_name, own in _LOGS.items()}
 
 
@@ -270,7 +286,7 @@ def _mean(parts: list) -> dict[str, float]:
     return {key: sum(count * logs[key] for count, logs in parts) / total for key in parts[0][1]}
 
 
-def _scale_fc6(model: keras.Model, views: Views) -> dict[str, float]:
+def _scale_fc6(model: keras.Model, views: Views, devices: Devices) -> dict[str, float]:
     """Bring the start of fc6 to the size of what it is fed; the factors of its learning rate.
 
     ImageNet's pool5 is an order larger than the unit scale that He's start assumes. A kernel
@@ -279,10 +295,14 @@ def _scale_fc6(model: keras.Model, views: Views) -> dict[str, float]:
     fc6 = model.get_layer("fc6")
     feed = keras.Model(model.input, fc6.input)
     pictures = np.stack([views(i)[0] for i in range(min(8, len(views.samples)))])
-    size = float(np.sqrt(np.mean(np.square(feed.predict_on_batch(pictures)))))
+    size = devices.from_chief(lambda: float(np.sqrt(np.mean(np.square(feed.predict_on_batch(pictures))))))
     kernel, bias = fc6.get_weights()
     fc6.set_weights([kernel / size, bias])
     return {"fc6": 1 / size}
+
+
+def _silent(text: str) -> None:
+    pass
 
 
 def _untracked(items: Iterable, text: str, total: int) -> Iterator:

@@ -89,6 +89,14 @@ from ssd.cli import fail, numbers, run, track
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads that prepare batches."
 )
+@click.option(
+    "--devices",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Devices of this machine that divide each batch: its GPUs, or parts of the CPU. Several processes: "
+    "docs/distribution.md.",
+)
 def main(data: tuple, out: Path | None, resume: Path | None, **options: object) -> None:
     """Train a detector on DATA, one or more folders in VOC layout."""
     if bool(data) == bool(resume):
