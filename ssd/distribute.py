@@ -200,7 +200,10 @@ def _mirror(count: int) -> object:
 def _make_sum(strategy: object) -> Callable:
     import tensorflow as tf
 
-    return tf.function(lambda value: strategy.run(sum_over_devices, args=(value,)), reduce_retracing=True)
+    def sum_up(value: tf.Tensor) -> tf.Tensor:
+        return sum_over_devices(tf.identity(value))  # a copy that lies on a device
+
+    return tf.function(lambda value: strategy.run(sum_up, args=(value,)), reduce_retracing=True)
 
 
 def _make_train_function(model: keras.Model, strategy: object, example: tuple) -> None:
