@@ -157,7 +157,10 @@ class Devices:
             if self._error:
                 raise self._error from None
             if self.workers > 1:
-                raise OSError(f"every worker must stay; one is gone. Received: {error.message}") from None
+                raise OSError(
+                    "every worker must stay to the end; start all again, with --resume. "
+                    f"Received: {type(error).__name__} in worker {self.worker}"
+                ) from None
             raise
 
 
