@@ -97,7 +97,7 @@ def start(script, options, **environment):
 def finish(processes):
     """Wait for all, and stop those that are left if one fails."""
     try:
-        outputs = [process.communicate(timeout=240) for process in processes]
+        outputs = [process.communicate(timeout=600) for process in processes]
     finally:
         for process in processes:
             process.kill()
