@@ -114,7 +114,13 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple:
         """Inputs; target classes (B, A) and box targets (B, A, 5): box_deltas and matched or not."""
-        rows = [self._get(int(i)) for i in self._views(index)]
+        return self.share(index, 0, 1)
+
+    def share(self, index: int, device: int, devices: int) -> tuple:
+        """The part of batch `index` that one of `devices` takes: equal stretches, in their order."""
+        chosen = self._views(index)
+        size = len(chosen) // devices
+        rows = [self._get(int(i)) for i in chosen[device * size : (device + 1) * size]]
         inputs = [row[0] if isinstance(row[0], list) else [row[0]] for row in rows]
         stacked = [np.stack(maps) for maps in zip(*inputs, strict=True)]
         targets = [encode_targets(self._spec, self._anchors, boxes, labels) for _, boxes, labels in rows]

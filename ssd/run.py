@@ -44,6 +44,7 @@ class Settings:
     front: str = "int8"
     seed: int = 0
     workers: int = 1
+    devices: int = 1  # of this machine; the batch is divided among them
     save_every: int = 100  # batches between two states within an epoch
     cache: str | None = None  # None: cache/ in the run folder
 
@@ -60,15 +61,25 @@ class Settings:
             raise ValueError(f"front must be one of {', '.join(FRONTS)}. Received: {self.front!r}")
 
 
+# What may differ between the machines of one run: where files lie, and threads.
+_OWN = ("data", "init", "backbone_weights", "cache", "workers")
+
+
+def shared_settings(settings: Settings) -> dict:
+    """The settings that all processes of a run must have alike, as plain data."""
+    return {key: value for key, value in asdict(settings).items() if key not in _OWN}
+
+
 class RunFolder:
     """The files of a run; opening one makes the folder.
 
     Args:
         path: of the folder.
+        writes: False: keep the folder as it is; another process writes it.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, writes: bool = True) -> None:
+        self.path, self.writes = Path(path), writes
         self.checkpoints = self.path / "checkpoints"
         self.checkpoints.mkdir(parents=True, exist_ok=True)
 
@@ -83,6 +94,8 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Store a text file, replaced in one step."""
+        if not self.writes:
+            return
         beside = self.path / f".part-{name}"
         beside.write_text(text, "utf-8")
         beside.replace(self.path / name)
@@ -101,6 +114,8 @@ class RunFolder:
         Returns:
             whether it is the best checkpoint of the run so far.
         """
+        if not self.writes:
+            return
         rows = self._add_row(row)
         scores = {key: row[key] for key in ("val_loss", "val_acc", "val_mAP")}
         name = f"epoch-{row['epoch']:03d}-{row['val_loss']:.2f}-{row['val_acc']:.3f}{SUFFIX}"
@@ -120,6 +135,8 @@ class RunFolder:
 
     def save_state(self, model: keras.Model, optimizer: keras.Optimizer, meta: dict) -> None:
         """Store what the next epoch starts from; `meta` is plain data."""
+        if not self.writes:
+            return
         arrays = {f"model/{i}": w for i, w in enumerate(model.get_weights())}
         arrays |= {f"optimizer/{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
         beside = self.path / ".part-state.npz"

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from ssd.backend import keras
+from ssd.backend import COMPILES, keras
 from ssd.batches import Batches
 from ssd.loss import ConfidenceLoss, LocationLoss, MatchedAccuracy
 from ssd.records import Sample
@@ -89,9 +89,7 @@ def compile_stage(back: keras.Model, optimizer: keras.Optimizer, stage: Stage) -
     accuracy = keras.metrics.SparseCategoricalAccuracy(name="acc")
     metrics = [[accuracy, MatchedAccuracy(name="matched_acc")], []]
     losses = [ConfidenceLoss(stage.negative_ratio), LocationLoss(stage.location_weight)]
-    # "auto" compiles with XLA on JAX and on GPUs; on TensorFlow's CPU that would be slower and take twice
-    # the memory.
-    back.compile(optimizer, loss=losses, metrics=metrics, jit_compile="auto")
+    back.compile(optimizer, loss=losses, metrics=metrics, jit_compile=COMPILES)
     optimizer.build(back.trainable_variables)
 
 

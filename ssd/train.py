@@ -3,22 +3,24 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ssd.backend import keras
+from ssd.backend import EXPORTS, keras
 from ssd.batches import Batches, Views
 from ssd.card import card_to_json
 from ssd.datasets.voc import read_split
-from ssd.features import frozen_features, split_model
+from ssd.distribute import Devices
+from ssd.features import digest, frozen_features, split_model
 from ssd.history import AP
 from ssd.model import set_precision
 from ssd.optimizers import averaged, has_converged, make_optimizer, plateau_rate, variable_factors
 from ssd.outcome import data_to_json, detections_to_json
 from ssd.recipe import recipe_to_toml
-from ssd.records import Sample
-from ssd.run import RunFolder, Settings, restore
+from ssd.records import Detections, Sample
+from ssd.run import RunFolder, Settings, restore, shared_settings
 from ssd.stages import Stage, bridge_layers, choose_layers, freeze_all_but, list_layers, settle_precision
 from ssd.start import start
 from ssd.steps import LOGS, Steps, compile_stage, rate
@@ -52,26 +54,36 @@ def train(
     """
     track, watcher = track or _untracked, watcher or Watcher()
     settings = replace(settings, stages=tuple(settle_precision(stage) for stage in settings.stages))
-    begin = start(settings, path, say, track)
+    devices = Devices(settings.devices)
+    if not devices.is_chief:
+        say, track, watcher = _silent, _untracked, Watcher()
+    with devices.scope():
+        begin = start(settings, path, say, track)
     model, card, new, meta, arrays = begin.model, begin.card, begin.new, begin.meta, begin.arrays
     spec, preprocessing = card.ssd_spec, card.preprocessing
     samples, val_samples = (read_samples(settings, s) for s in (settings.split, settings.val_split))
     boxes = sum(len(s.boxes) for s in samples)
     say(f"{len(samples)} training and {len(val_samples)} validation images, {boxes} boxes for training")
+    devices.check(settings.batch_size, len(samples))
     views = Views(samples, spec, preprocessing, settings.seed, settings.max_expand)
     val_views = Views(val_samples, spec, preprocessing, max_expand=None)
 
     plan = plan_stages(model, settings.stages, new, settings.freeze)
-    run = RunFolder(path)
+    run = RunFolder(path, devices.is_chief)
     run.write_settings(settings)
     run.write_text("recipe.toml", recipe_to_toml(settings))
     if begin.ledger:
         run.write_text("ledger.json", ledger_to_json(begin.ledger))
     splits = {settings.split: samples, settings.val_split: val_samples}
     run.write_text("data.json", data_to_json(settings.class_names, splits, settings.val_split))
-    factors = meta.get("factors") or (_scale_fc6(model, val_views) if "fc6" in new else {})
+    factors = meta.get("factors") or (_scale_fc6(model, val_views, devices) if "fc6" in new else {})
     if arrays:
         restore(arrays, model)
+    front_runs = settings.front if EXPORTS else "keras"
+    if front_runs != settings.front:
+        say(f"on KERAS_BACKEND={keras.backend.backend()} frozen layers run in Keras, as with --front keras")
+    if devices.workers > 1:
+        devices.agree(run=shared_settings(settings), data=views.key, state=meta, weights=digest(model))
 
     epoch, start_of = 0, {"factors": factors, "new": sorted(new), "card": card_to_json(card)}
     if len(plan) < len(settings.stages):
@@ -89,13 +101,15 @@ def train(
         watcher.stage_started(number, len(plan), stage.layers, counts)
 
         set_precision(model, "float32")  # what is compiled or cached is not rounded
-        front, back = split_model(model, trainable) if settings.front != "keras" else (None, model)
+        with devices.scope():
+            front, back = split_model(model, trainable) if front_runs != "keras" else (None, model)
         get, get_val = views, val_views
         if front is not None:
             folder = Path(settings.cache or run.path / "cache")
-            get, get_val = frozen_features(
-                front, views, val_views, settings.front, stage.cache_views, folder, say, track
-            )
+            with devices.chief_first():
+                get, get_val = frozen_features(
+                    front, views, val_views, front_runs, stage.cache_views, folder, say, track
+                )
         set_precision(model, stage.precision)
         repeats = stage.cache_views if front is not None and stage.cache_views else None
         options = {"spec": spec, "batch_size": settings.batch_size, "workers": settings.workers}
@@ -107,15 +121,17 @@ def train(
         # Pretrained layers beside random ones learn more slowly, or the first steps undo them.
         slower = dict.fromkeys(trainable - new, BACKBONE_FACTOR) if trainable & new else {}
         rates = variable_factors(model, slower | factors)
-        optimizer = make_optimizer(stage, batches.total * stage.epochs, rates)
-        compile_stage(back, optimizer, stage)
+        with devices.scope():
+            optimizer = make_optimizer(stage, batches.total * stage.epochs, rates)
+            compile_stage(back, optimizer, stage)
+        alone = devices.alone(back)
         # Batches of the next epoch that are done, and what they reported.
         done, parts = (meta.get("done", 0), meta.get("parts", [])) if epoch == meta.get("epoch") else (0, [])
         if arrays and (epoch > first or done):
             restore(arrays, model, optimizer)
 
         while epoch < last:
-            past = run.rows(first, epoch)
+            past = devices.from_chief(partial(run.rows, first, epoch))
             if has_converged(stage, [row["val_mAP"] for row in past]):
                 say(f"stage {number} ends: no higher val_mAP in {stage.patience} epochs")
                 break
@@ -127,7 +143,7 @@ def train(
             while done < batches.total:
                 count = min(settings.save_every, batches.total - done)
                 batches.start_epoch(epoch, done, done + count)
-                parts.append([count, _fit(back, batches, steps)])
+                parts.append([count, _fit(back, batches, steps, devices)])
                 done += count
                 if done < batches.total:
                     run.save_state(
@@ -136,7 +152,9 @@ def train(
             logs, done, parts = _mean(parts), 0, []
             epoch += 1
             with averaged(optimizer):
-                scores, found = validate(back, val_batches, val_samples, spec, settings.class_names)
+                found: list[Detections] = []  # by the chief alone
+                check = partial(validate, alone, val_batches, val_samples, spec, settings.class_names, found)
+                scores = devices.from_chief(check)
                 row = {"epoch": epoch, "stage": stage.layers, "learning_rate": rate(optimizer)}
                 row |= logs | scores | {"seconds": round(time.monotonic() - started, 1), **steps.pace()}
                 row |= {"stage_number": number, "trainable": counts[0], "frozen": counts[1]}
@@ -203,8 +221,8 @@ def _keep_averages(back: keras.Model, optimizer: keras.Optimizer) -> None:
     optimizer.finalize_variable_values(back.trainable_variables)
 
 
-def _fit(back: keras.Model, batches: Batches, steps: Steps) -> dict[str, float]:
-    history = back.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[steps]).history
+def _fit(back: keras.Model, batches: Batches, steps: Steps, devices: Devices) -> dict[str, float]:
+    history = devices.fit(back, batches, [steps])
     return {own: float(history[keras_name][-1]) for keras_name, own in LOGS.items()}
 
 
@@ -214,7 +232,7 @@ def _mean(parts: list) -> dict[str, float]:
     return {key: sum(count * logs[key] for count, logs in parts) / total for key in parts[0][1]}
 
 
-def _scale_fc6(model: keras.Model, views: Views) -> dict[str, float]:
+def _scale_fc6(model: keras.Model, views: Views, devices: Devices) -> dict[str, float]:
     """Bring the start of fc6 to the size of what it is fed; the factors of its learning rate.
 
     ImageNet's pool5 is an order larger than the unit scale that He's start assumes. A kernel
@@ -223,10 +241,14 @@ def _scale_fc6(model: keras.Model, views: Views) -> dict[str, float]:
     fc6 = model.get_layer("fc6")
     feed = keras.Model(model.input, fc6.input)
     pictures = np.stack([views(i)[0] for i in range(min(8, len(views.samples)))])
-    size = float(np.sqrt(np.mean(np.square(feed.predict_on_batch(pictures)))))
+    size = devices.from_chief(lambda: float(np.sqrt(np.mean(np.square(feed.predict_on_batch(pictures))))))
     kernel, bias = fc6.get_weights()
     fc6.set_weights([kernel / size, bias])
     return {"fc6": 1 / size}
+
+
+def _silent(text: str) -> None:
+    pass
 
 
 def _untracked(items: Iterable, text: str, total: int) -> Iterator:

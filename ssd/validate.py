@@ -16,8 +16,13 @@ from ssd.spec import SSDSpec
 
 
 def validate(
-    back: keras.Model, batches: Batches, samples: list[Sample], spec: SSDSpec, names: tuple
-) -> tuple[dict, list[Detections]]:
+    back: keras.Model,
+    batches: Batches,
+    samples: list[Sample],
+    spec: SSDSpec,
+    names: tuple[str, ...],
+    found: list[Detections],
+) -> dict:
     """Loss, accuracies, VOC07 mAP and AP over a split, from one pass.
 
     Args:
@@ -26,13 +31,16 @@ def validate(
         samples: the same split.
         spec: of the model.
         names: its classes.
+        found: empty; takes what is found in each sample.
     Returns:
         val_loss, val_acc (all anchors), val_matched_acc (matched anchors only), val_mAP and AP_CLASS
-        (None without a true box); and what was found in each sample.
+        (None without a true box): plain numbers.
+    Raises:
+        ValueError: a loss is not finite; with the photos.
     """
     losses = ConfidenceLoss(), LocationLoss()
     accuracies = keras.metrics.SparseCategoricalAccuracy(), MatchedAccuracy()
-    anchors, total, found = make_anchors(spec), 0.0, []
+    anchors, total = make_anchors(spec), 0.0
     for i in range(len(batches)):
         inputs, targets = batches[i]
         outputs = [np.asarray(out) for out in back.predict_on_batch(inputs)]
@@ -54,4 +62,4 @@ def validate(
         "val_matched_acc": float(accuracies[1].result()),
         "val_mAP": scores["mAP"] or 0.0,
     }
-    return measured | {f"{AP}{name}": value for name, value in scores["AP"].items()}, found
+    return measured | {f"{AP}{name}": value for name, value in scores["AP"].items()}

@@ -85,7 +85,7 @@ def _frozen(settings: Settings) -> dict:
     samples = read_split(settings.data[0], "val", settings.class_names)
     views = Views(samples, begin.card.ssd_spec, begin.card.preprocessing, max_expand=None)
     batches = Batches(views, len(samples), begin.card.ssd_spec, settings.batch_size)
-    scores, _ = validate(begin.model, batches, samples, begin.card.ssd_spec, settings.class_names)
+    scores = validate(begin.model, batches, samples, begin.card.ssd_spec, settings.class_names, [])
     return scores | {"epoch": 0, "minutes": 0}
 
 

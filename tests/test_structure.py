@@ -17,7 +17,7 @@ ROOMS = (
     "transfer.caffe transfer.chainer transfer.pickled transfer.pytorch transfer.tf_checkpoint transfer.read "
     "transfer.classes transfer.convert transfer.generation transfer.pairs transfer.ledger transfer.plan "
     "transfer.target "
-    "| backend backbones model loss checkpoint transfer.load transfer.write stages run recipe "
+    "| backend distribute backbones model loss checkpoint transfer.load transfer.write stages run recipe "
     "optimizers start batches export features steps validate train"
 ).split()
 

@@ -104,6 +104,14 @@ from ssd.cli import fail, numbers, run, track
     show_default=True,
     help="Write RUN/tensorboard: numbers and a few validation photos of each epoch.",
 )
+@click.option(
+    "--devices",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Devices of this machine that divide each batch: its GPUs, or parts of the CPU. Several processes: "
+    "docs/distribution.md.",
+)
 def main(data: tuple, out: Path | None, resume: Path | None, tensorboard: bool, **options: object) -> None:
     """Train a detector on DATA, one or more folders in VOC layout."""
     if bool(data) == bool(resume):
