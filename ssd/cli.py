@@ -9,6 +9,7 @@ import click
 
 # What `ssd --help` says of each, so that it need not import them.
 COMMANDS = {
+    "data": "Check, measure, convert and split labelled photos.",
     "detect": "Find objects in images and videos and draw their boxes.",
     "evaluate": "Score a model on labelled photos, as PASCAL VOC does.",
     "export": "Compile a trained checkpoint into a model for detection.",

@@ -30,16 +30,34 @@ def draw(image: np.ndarray, detections: Detections) -> np.ndarray:
     Returns:
         (H, W, 3) uint8 RGB.
     """
+    texts = [f"{name} {score:.2f}" for name, score in zip(detections.names, detections.scores, strict=True)]
+    return _draw(image, detections.boxes_px, detections.labels, texts)
+
+
+def draw_truth(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, class_names: tuple) -> np.ndarray:
+    """Draw true boxes with their classes.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, left as it is.
+        boxes: (N, 4) boxes.
+        labels: (N,) int labels, index into class_names.
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    return _draw(image, to_pixels(boxes, *image.shape[:2]), labels, [class_names[label] for label in labels])
+
+
+def _draw(image: np.ndarray, boxes_px: np.ndarray, labels: np.ndarray, texts: list[str]) -> np.ndarray:
     canvas = np.ascontiguousarray(image).copy()
     thickness = max(2, round(min(image.shape[:2]) / 200))
-    colours = [PALETTE[label % len(PALETTE)] for label in detections.labels]
-    boxes = np.round(detections.boxes_px).astype(int).tolist()
-    rows = list(zip(detections.names, detections.scores, boxes, colours, strict=True))[::-1]
-    for _, _, (x_min, y_min, x_max, y_max), colour in rows:
+    colours = [PALETTE[label % len(PALETTE)] for label in labels]
+    boxes = np.round(boxes_px).astype(int).tolist()
+    rows = list(zip(texts, boxes, colours, strict=True))[::-1]
+    for _, (x_min, y_min, x_max, y_max), colour in rows:
         # The right and bottom edges are exclusive: the last pixel inside is one before them.
         cv2.rectangle(canvas, (x_min, y_min), (x_max - 1, y_max - 1), colour, thickness)
-    for name, score, box, colour in rows:
-        _label(canvas, f"{name} {score:.2f}", (box[0], box[1]), colour)
+    for text, box, colour in rows:
+        _label(canvas, text, (box[0], box[1]), colour)
     return canvas
 
 

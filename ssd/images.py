@@ -12,6 +12,8 @@ import numpy as np
 from ssd.spec import Preprocessing
 
 IMAGE_SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .jp2 .pbm .pgm .png .ppm .tif .tiff .webp".split())
+MAX_PIXELS = int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"])
+EXIF_ORIENTATION = 0x0112  # the tag
 MAX_FILE_BYTES = 512 << 20  # a picture file above this is refused before it is read
 
 
@@ -46,6 +48,32 @@ def decode_image(data: bytes, where: str = "the given bytes") -> np.ndarray:
     if image is None:
         raise ValueError(f"a picture must be readable by OpenCV. Received: {where}")
     return image
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) that `load_image` will give, from the head of the file alone.
+
+    Raises:
+        OSError, ValueError: as `load_image`.
+    """
+    height, width, orientation = read_header(path)
+    return (width, height) if orientation >= 5 else (height, width)
+
+
+def read_header(path: str | Path) -> tuple[int, int, int]:
+    """Height and width as stored, and the EXIF orientation: 1 upright, 5 to 8 turned by a quarter.
+
+    Raises:
+        OSError, ValueError: as `load_image`.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+            return image.height, image.width, orientation if orientation in range(1, 9) else 1
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        raise ValueError(f"a picture must be readable. Received: {path} ({type(error).__name__})") from None
 
 
 def save_image(path: str | Path, image: np.ndarray) -> None:

@@ -19,6 +19,11 @@ class Sample:
     boxes: np.ndarray  # (N, 4) boxes
     labels: np.ndarray  # (N,) int64, index into class_names
     difficult: np.ndarray  # (N,) bool: neither hit nor miss in evaluation
+    crowd: np.ndarray | None = None  # (N,) bool: a group under one box, difficult too; None: nothing is
+
+    def __post_init__(self) -> None:
+        if self.crowd is None:
+            object.__setattr__(self, "crowd", np.zeros(len(self.labels), dtype=bool))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from ssd.backend import EXPORTS, keras
 from ssd.batches import Batches, Views
 from ssd.card import card_to_json
-from ssd.datasets.voc import read_split
+from ssd.datasets.read import read_split
 from ssd.distribute import Devices
 from ssd.features import digest, frozen_features, split_model
 from ssd.history import AP

@@ -21,7 +21,7 @@ from torch.nn.functional import conv2d, cross_entropy, max_pool2d, smooth_l1_los
 
 from ssd.anchors import encode_targets, make_anchors
 from ssd.batches import Views
-from ssd.datasets.voc import find_classes, read_split
+from ssd.datasets.read import find_classes, read_split
 from ssd.features import frozen_features, split_model
 from ssd.model import build_model, set_precision
 from ssd.optimizers import make_optimizer

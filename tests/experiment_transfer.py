@@ -18,7 +18,7 @@ from pathlib import Path
 from ssd.backend import keras
 from ssd.batches import Batches, Views
 from ssd.checkpoint import read_card
-from ssd.datasets.voc import find_classes, read_split
+from ssd.datasets.read import find_classes, read_split
 from ssd.run import Settings
 from ssd.stages import Stage
 from ssd.start import start

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs torch, for the independent im
 
 from ssd.anchors import encode_targets, make_anchors  # noqa: E402
 from ssd.batches import Views  # noqa: E402
-from ssd.datasets.voc import find_classes, read_split  # noqa: E402
+from ssd.datasets.read import find_classes, read_split  # noqa: E402
 from ssd.loss import ConfidenceLoss, LocationLoss  # noqa: E402
 from ssd.spec import PREPROCESSING, SPECS  # noqa: E402
 

@@ -10,9 +10,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # In the order of the street; "|" marks where Keras begins.
 ROOMS = (
-    "boxes spec anchors images records draw card datasets.voc results metrics.voc page history outcome "
-    "report watcher progress tensorboard augment media "
-    "catalogue download known detector "
+    "boxes spec anchors images records draw card datasets.labelled datasets.voc datasets.coco "
+    "datasets.yolo datasets.csv_file datasets.read datasets.convert datasets.photos datasets.faults "
+    "datasets.box_faults datasets.class_faults datasets.photo_faults datasets.doctor datasets.parts "
+    "datasets.ceiling datasets.fit datasets.stats datasets.charts datasets.tables results "
+    "metrics.voc page history outcome report watcher progress tensorboard "
+    "augment views_page media catalogue download known detector "
     "transfer.weightfile transfer.names transfer.hdf5 transfer.keras_hdf5 transfer.keras3 transfer.protobuf "
     "transfer.caffe transfer.chainer transfer.pickled transfer.pytorch transfer.tf_checkpoint transfer.read "
     "transfer.classes transfer.convert transfer.generation transfer.pairs transfer.ledger transfer.plan "
@@ -57,8 +60,8 @@ def test_no_keras_above_the_line(room):
 def test_the_package_and_its_commands_import_no_keras():
     code = (
         "import sys, ssd, ssd.cli, ssd.tools.detect, ssd.tools.evaluate, ssd.tools.train, ssd.tools.report;"
-        "import ssd.media, ssd.results;"
-        "heavy = 'tensorflow keras albumentations openvino matplotlib jinja2 tensorboardX'.split();"
+        "import ssd.media, ssd.results, ssd.tools.data, ssd.datasets.doctor, ssd.datasets.charts;"
+        "heavy = 'tensorflow keras albumentations openvino matplotlib jinja2 yaml PIL tensorboardX'.split();"
         "print([m for m in heavy if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from ssd.datasets.voc import annotation_xml, find_classes, read_annotation, read_split, split_ids
+from ssd.datasets.read import find_classes, read_split
+from ssd.datasets.voc import annotation_xml, read_annotation
 from ssd.records import Detections
 
 
@@ -44,8 +45,8 @@ def test_read_split(mini_voc):
 
 
 def test_errors_name_the_file(mini_voc, write_xml):
-    with pytest.raises(FileNotFoundError, match=r"one of: train, val\. Received: 'test'"):
-        split_ids(mini_voc, "test")
+    with pytest.raises(FileNotFoundError, match=r"one of: train, val, all.* Received: 'test'"):
+        read_split(mini_voc, "test", ("red",))
     xml = mini_voc / "Annotations/1.xml"
     write_xml(xml, 160, 120, [("blue", (10, 10, 9, 20), False)])
     with pytest.raises(ValueError, match=r"x_min < x_max.*1\.xml"):

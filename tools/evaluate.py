@@ -9,8 +9,8 @@ from ssd.cli import run, track
 
 
 @click.command()
-@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--split", default="val", show_default=True, help="Name of the list in ImageSets/Main.")
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.option("--split", default="val", show_default=True, help="A name, or a file that lists images.")
 @click.option(
     "--model", default="default", show_default=True, help="Name of a shipped model, or a model folder."
 )
@@ -35,7 +35,7 @@ def main(
     store: bool,
     threads: int | None,
 ) -> None:
-    """Score a model on the photos of DATA, a folder in VOC layout, as PASCAL VOC does."""
+    """Score a model on the photos of DATA (VOC, COCO, YOLO or CSV), as PASCAL VOC does."""
     scores = run(_evaluate, data, split, model, iou, threads)
     _print(scores)
     if store:
@@ -48,7 +48,7 @@ def main(
 def _evaluate(data: Path, split: str, model: str, iou: float, threads: int | None) -> dict:
     import time
 
-    from ssd.datasets.voc import read_split
+    from ssd.datasets.read import read_split
     from ssd.detector import Detector
     from ssd.images import load_image
     from ssd.metrics.voc import evaluate_voc

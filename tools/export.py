@@ -16,10 +16,10 @@ from ssd.cli import run
 @click.option(
     "--data",
     multiple=True,
-    type=click.Path(exists=True, file_okay=False),
-    help="VOC folder whose photos calibrate int8; repeatable.",
+    type=click.Path(exists=True),
+    help="Data set whose photos calibrate int8; repeatable.",
 )
-@click.option("--split", default="train", show_default=True, help="Its list in ImageSets/Main.")
+@click.option("--split", default="train", show_default=True, help="Its split.")
 @click.option(
     "--images", type=click.IntRange(1), default=128, show_default=True, help="Photos to calibrate with."
 )
@@ -41,7 +41,7 @@ def _export(
     checkpoint: Path, out: Path, precision: str, data: tuple, split: str, count: int, notes: dict
 ) -> None:
     from ssd.checkpoint import read_card
-    from ssd.datasets.voc import read_split
+    from ssd.datasets.read import read_split
     from ssd.export import export_model
     from ssd.images import load_image, preprocess
 

@@ -10,7 +10,7 @@ from ssd.cli import fail, numbers, run, track
 
 
 @click.command()
-@click.argument("data", nargs=-1, type=click.Path(exists=True, file_okay=False))
+@click.argument("data", nargs=-1, type=click.Path(exists=True))
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder; runs/NAME unless told."
 )
@@ -35,8 +35,10 @@ from ssd.cli import fail, numbers, run, track
     "--classes",
     help="Classes to learn: a,b, a text file, voc or coco; all in the training split unless told.",
 )
-@click.option("--split", default="train", show_default=True, help="Training list in ImageSets/Main.")
-@click.option("--val-split", default="val", show_default=True, help="Validation list.")
+@click.option(
+    "--split", default="train", show_default=True, help="Training split: a name, or a file that lists images."
+)
+@click.option("--val-split", default="val", show_default=True, help="Validation split.")
 @click.option("--spec", help="ssd300, ssd300_coco or ssd300_v1; that of --init, else ssd300, unless told.")
 @click.option("--backbone", help="vgg16, vgg16_bn or inception_v3; that of --init, else vgg16, unless told.")
 @click.option("--cut", help="Layer at which a network of keras.applications is cut, such as mixed2.")
@@ -113,7 +115,7 @@ from ssd.cli import fail, numbers, run, track
     "docs/distribution.md.",
 )
 def main(data: tuple, out: Path | None, resume: Path | None, tensorboard: bool, **options: object) -> None:
-    """Train a detector on DATA, one or more folders in VOC layout."""
+    """Train a detector on DATA, one or more data sets in VOC, COCO, YOLO or CSV layout."""
     if bool(data) == bool(resume):
         raise click.UsageError("give either DATA or --resume RUN")
     given = click.get_current_context().get_parameter_source
@@ -189,7 +191,7 @@ def _settings(
 ):
     from dataclasses import replace
 
-    from ssd.datasets.voc import find_classes
+    from ssd.datasets.read import find_classes
     from ssd.recipe import read_recipe
     from ssd.run import Settings
     from ssd.stages import parse_stages
@@ -210,6 +212,9 @@ def _settings(
     if not recipe or "precision" in told:
         parsed = tuple(replace(stage, precision=precision) for stage in parsed)
     # A run may go on from another folder.
+    for key in ("split", "val_split"):
+        if Path(options[key]).suffix and Path(options[key]).is_file():
+            options[key] = str(Path(options[key]).resolve())
     for key in ("init", "cache", "backbone_weights"):
         value = options[key]
         if value and (key == "cache" or (value != "random" and Path(value).exists())):

@@ -11,54 +11,47 @@ import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from ssd.boxes import as_boxes, check_boxes, from_pixels
+from ssd.datasets.labelled import (
+    ALL,
+    MAX_TEXT_BYTES,
+    LabelledImage,
+    LabelledObject,
+    PartBoxError,
+    box_px,
+    read_list,
+)
 from ssd.images import IMAGE_SUFFIXES
-from ssd.records import Detections, Sample
+from ssd.records import Detections
+
+LISTS = Path("ImageSets", "Main")
 
 
-def read_split(root: str | Path, split: str, class_names: tuple[str, ...]) -> list[Sample]:
-    """Read the samples of ImageSets/Main/SPLIT.txt; objects of other classes are left out.
-
-    Args:
-        root: the folder that holds Annotations/ and JPEGImages/.
-        split: name of the list, such as "train".
-        class_names: labels index this.
-    Raises:
-        OSError: a file is missing.
-        ValueError: an annotation is damaged; the message names it.
-    """
-    root = Path(root)
-    index = {path.stem: path for path in _images(root)}
-    samples = []
-    for image_id in split_ids(root, split):
-        if image_id not in index:
-            raise FileNotFoundError(f"image {image_id} of split {split} is not in {root / 'JPEGImages'}")
-        annotation = root / "Annotations" / f"{image_id}.xml"
-        samples.append(_sample(image_id, index[image_id], annotation, class_names))
-    return samples
+def is_voc(data: Path) -> bool:
+    """Whether a folder is in this layout."""
+    return (data / "Annotations").is_dir()
 
 
-def split_ids(root: str | Path, split: str) -> list[str]:
-    """The image ids of a split file, in order.
+def split_names(data: Path) -> tuple[str, ...]:
+    """The names of the lists in ImageSets/Main, sorted."""
+    return tuple(sorted(path.stem for path in (data / LISTS).glob("*.txt")))
+
+
+def read_images(data: Path, split: str) -> list[LabelledImage]:
+    """The images of a list, or of all annotations, in order.
 
     Raises:
-        FileNotFoundError: no such split; the message lists those that exist.
+        OSError: no such list.
     """
-    folder = Path(root) / "ImageSets" / "Main"
-    file = folder / f"{split}.txt"
-    if not file.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.txt"))) or "none"
-        raise FileNotFoundError(f"split must be one of: {known}. Received: {split!r} in {root}")
-    return [line.split()[0] for line in file.read_text("utf-8").splitlines() if line.strip()]
-
-
-def find_classes(root: str | Path, split: str) -> tuple[str, ...]:
-    """The class names that occur in a split, sorted."""
-    folder = Path(root) / "Annotations"
-    names = set()
-    for image_id in split_ids(root, split):
-        names |= {name for name, _, _ in read_annotation(folder / f"{image_id}.xml")[2]}
-    return tuple(sorted(names))
+    folder = data / "Annotations"
+    if split == ALL:
+        ids = sorted(path.stem for path in folder.glob("*.xml"))
+    else:
+        ids = read_list(data / LISTS / f"{split}.txt")
+    photos = {path.stem: path for path in _photos(data)}
+    return [
+        _image(name, photos.get(name, data / "JPEGImages" / f"{name}.jpg"), folder / f"{name}.xml")
+        for name in ids
+    ]
 
 
 def read_annotation(path: str | Path) -> tuple[int, int, list[tuple[str, list[float], bool]]]:
@@ -70,57 +63,109 @@ def read_annotation(path: str | Path) -> tuple[int, int, list[tuple[str, list[fl
     Raises:
         ValueError: it is not XML, uses entities, or lacks a field.
     """
-    try:
-        tree = fromstring(Path(path).read_bytes())
-        height, width = (int(tree.find(f"size/{side}").text) for side in ("height", "width"))
-        objects = [_object(node) for node in tree.findall("object")]
-    except (ParseError, DefusedXmlException, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"an annotation must be VOC XML. Received: {path} ({error})") from None
-    if height <= 0 or width <= 0:
-        raise ValueError(f"<size> must be positive. Received: {width}x{height} in {path}")
-    return height, width, objects
+    image = _image("", Path(path), Path(path))
+    if image.error:
+        raise image.error
+    if image.height <= 0 or image.width <= 0:
+        raise ValueError(f"<size> must be positive. Received: {image.width}x{image.height} in {path}")
+    return image.height, image.width, [(o.name, list(o.box_px), o.difficult) for o in image.objects]
 
 
 def annotation_xml(detections: Detections, filename: str) -> str:
     """The XML text of detections, as `read_annotation` reads it, with a <score> an object."""
-    root = Element("annotation")
-    SubElement(root, "filename").text = filename
-    size = SubElement(root, "size")
-    sides = {"width": detections.width, "height": detections.height, "depth": 3}
-    for key, value in sides.items():
-        SubElement(size, key).text = str(value)
-    for name, score, box in zip(detections.names, detections.scores, detections.boxes_px, strict=True):
-        node = SubElement(root, "object")
-        for key, value in {"name": name, "difficult": "0", "score": f"{score:.4f}"}.items():
-            SubElement(node, key).text = value
-        corners = SubElement(node, "bndbox")
-        for key, value in zip(_CORNERS, box + np.float32([1, 1, 0, 0]), strict=True):
-            SubElement(corners, key).text = f"{value:.2f}"
-    indent(root)
-    return tostring(root, encoding="unicode") + "\n"
+    rows = [
+        (name, box, {"difficult": "0", "score": f"{score:.4f}"})
+        for name, score, box in zip(detections.names, detections.scores, detections.boxes_px, strict=True)
+    ]
+    return _xml(filename, detections.height, detections.width, rows, "{:.2f}")
 
 
+def write_images(out: Path, splits: dict[str, list[LabelledImage]], photos: dict[Path, str]) -> None:
+    """Write the labels of a data set in this layout: the inverse of `read_images`.
+
+    Args:
+        out: folder of the new data set.
+        splits: images of each split.
+        photos: name that the photo of a path has in the new data set.
+    """
+    for folder in ("Annotations", LISTS):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    for split, images in splits.items():
+        for image in images:
+            name = photos[image.path]
+            rows = [
+                (o.name, o.box_px, {"difficult": str(int(o.difficult or o.crowd))}) for o in image.objects
+            ]
+            text = _xml(name, image.height, image.width, rows)
+            (out / "Annotations" / f"{Path(name).stem}.xml").write_text(text, "utf-8")
+        lines = "".join(f"{Path(photos[image.path]).stem}\n" for image in images)
+        (out / LISTS / f"{split}.txt").write_text(lines, "utf-8")
+
+
+PHOTOS = Path("JPEGImages")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def _images(root: Path) -> list[Path]:
-    folder = root / "JPEGImages"
+def _photos(data: Path) -> list[Path]:
+    folder = data / PHOTOS
     if not folder.is_dir():
-        raise FileNotFoundError(f"a VOC data set must have a folder JPEGImages. Received: {root}")
+        return []
     return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
-def _object(node: Element) -> tuple[str, list[float], bool]:
+def _image(image_id: str, photo: Path, file: Path) -> LabelledImage:
+    try:
+        if file.stat().st_size > MAX_TEXT_BYTES:
+            raise ValueError(f"more than {MAX_TEXT_BYTES} bytes")
+        tree = fromstring(file.read_bytes())
+        height, width = (int(float(tree.findtext(f"size/{side}", "0"))) for side in ("height", "width"))
+        nodes = tree.findall("object")
+        objects = tuple(_object(node, number) for number, node in enumerate(nodes, start=1))
+        parts = tuple(
+            (part.findtext("name", "").strip(), _box(part.find("bndbox")))
+            for node in nodes
+            for part in node.findall("part")
+        )
+    except OSError as error:
+        return LabelledImage(image_id, photo, file, 0, 0, error=error)
+    except (ParseError, DefusedXmlException, AttributeError, TypeError, ValueError) as error:
+        kind = PartBoxError if isinstance(error, PartBoxError) else ValueError
+        fault = kind(f"an annotation must be VOC XML. Received: {file} ({error})")
+        return LabelledImage(image_id, photo, file, 0, 0, error=fault)
+    return LabelledImage(image_id, photo, file, height, width, objects, parts)
+
+
+def _object(node: Element, number: int) -> LabelledObject:
     box = node.find("bndbox")
-    x_min, y_min, x_max, y_max = (float(box.find(key).text) for key in _CORNERS)
-    name = node.find("name").text.strip()
-    return name, [x_min - 1, y_min - 1, x_max, y_max], node.findtext("difficult", "0").strip() == "1"
+    if box is None:
+        if node.find("part/bndbox") is not None:
+            raise PartBoxError(f"object {number} must have a <bndbox> of its own: only its <part> has one")
+        raise ValueError(f"object {number} must have a <bndbox>")
+    if not (name := node.findtext("name", "").strip()):
+        raise ValueError(f"object {number} must have a <name>")
+    difficult = node.findtext("difficult", "0").strip() == "1"
+    return LabelledObject(name, _box(box), difficult, where=f"object {number}")
 
 
-def _sample(image_id: str, path: Path, annotation: Path, class_names: tuple[str, ...]) -> Sample:
-    height, width, objects = read_annotation(annotation)
-    kept = [(class_names.index(n), box, hard) for n, box, hard in objects if n in class_names]
-    labels, boxes_px, difficult = zip(*kept, strict=True) if kept else ((), (), ())
-    boxes = from_pixels(as_boxes(boxes_px), height, width)
-    check_boxes(boxes, str(annotation))
-    return Sample(image_id, path, height, width, boxes, np.array(labels, np.int64), np.array(difficult, bool))
+def _box(node: Element) -> tuple[float, float, float, float]:
+    values = [node.find(key).text for key in _CORNERS]
+    x_min, y_min, x_max, y_max = box_px(values, "<bndbox>")
+    return x_min - 1, y_min - 1, x_max, y_max
+
+
+def _xml(filename: str, height: int, width: int, rows: list, number: str = "{:.8g}") -> str:
+    """Rows: class name, box_px, further fields."""
+    root = Element("annotation")
+    SubElement(root, "filename").text = filename
+    size = SubElement(root, "size")
+    for key, value in {"width": width, "height": height, "depth": 3}.items():
+        SubElement(size, key).text = str(value)
+    for name, box, fields in rows:
+        node = SubElement(root, "object")
+        for key, value in {"name": name, **fields}.items():
+            SubElement(node, key).text = value
+        corners = SubElement(node, "bndbox")
+        for key, value in zip(_CORNERS, np.asarray(box) + np.float32([1, 1, 0, 0]), strict=True):
+            SubElement(corners, key).text = number.format(value)
+    indent(root)
+    return tostring(root, encoding="unicode") + "\n"
