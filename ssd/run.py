@@ -115,7 +115,7 @@ class RunFolder:
             whether it is the best checkpoint of the run so far.
         """
         if not self.writes:
-            return
+            return False
         rows = self._add_row(row)
         scores = {key: row[key] for key in ("val_loss", "val_acc", "val_mAP")}
         name = f"epoch-{row['epoch']:03d}-{row['val_loss']:.2f}-{row['val_acc']:.3f}{SUFFIX}"
@@ -130,7 +130,8 @@ class RunFolder:
             ):
                 path.unlink()
         _link(self.checkpoints / f"last{SUFFIX}", self.checkpoints / name)
-        _link(self.best, next(self.checkpoints.glob(f"epoch-{int(best['epoch']):03d}-*")))
+        for link, row_of in ((self.best, best), (self.checkpoints / f"best-loss{SUFFIX}", least)):
+            _link(link, next(self.checkpoints.glob(f"epoch-{int(row_of['epoch']):03d}-*")))
         return best is row
 
     def save_state(self, model: keras.Model, optimizer: keras.Optimizer, meta: dict) -> None:

@@ -98,6 +98,8 @@ def train(
         title = f"stage {number} of {len(plan)}, {stage.layers}: {stage.epochs} epochs"
         say(f"{title}, {counts[0]:,} parameters trained, {counts[1]:,} frozen")
         say(f"  trained: {list_layers(model, trainable)}")
+        how = f"{stage.optimizer}, {stage.schedule} from {stage.learning_rate:g}, {stage.precision}"
+        say(f"  by {how}, batch {settings.batch_size}")
         watcher.stage_started(number, len(plan), stage.layers, counts)
 
         set_precision(model, "float32")  # what is compiled or cached is not rounded

@@ -173,6 +173,7 @@ def test_a_run_writes_what_it_says(all_random, tmp_path):
     assert read_card(best).class_names == ("blue", "red")
     assert read_settings(tmp_path / "run") == all_random
     assert not list((tmp_path / "run").rglob(".part-*"))
+    assert (tmp_path / "run/checkpoints/best-loss.weights.h5").exists()
 
 
 @pytest.fixture

@@ -129,7 +129,15 @@ def main(data: tuple, out: Path | None, resume: Path | None, tensorboard: bool, 
         folder = out or Path("runs") / Path(data[0]).resolve().name
         if (folder / "run.json").exists():
             fail(f"{folder} holds a run already: go on with it by --resume {folder}, or choose another --out")
+    if options["recipe"] and not resume:
+        click.echo(run(_recipe_text, settings))
     run(_train, settings, folder, tensorboard)
+
+
+def _recipe_text(settings) -> str:
+    from ssd.recipe import recipe_to_toml
+
+    return recipe_to_toml(settings)
 
 
 def _train(settings, folder: Path, tensorboard: bool) -> None:
