@@ -41,7 +41,13 @@ try:
 except ImportError as error:
     raise ImportError("this needs an extra: pip install '.[train]'") from error
 
-__all__ = ["dilated_conv2d", "keras"]
+# Compiling to XLA makes a step of TensorFlow on a CPU slower and takes twice the memory; JAX is nothing
+# without it.
+COMPILES = keras.backend.backend() == "jax"
+# OpenVINO reads TensorFlow's graphs alone.
+EXPORTS = keras.backend.backend() == "tensorflow"
+
+__all__ = ["COMPILES", "EXPORTS", "dilated_conv2d", "keras"]
 
 
 def dilated_conv2d(inputs: keras.KerasTensor, kernel: keras.KerasTensor, rate: int) -> keras.KerasTensor:

@@ -102,7 +102,7 @@ class Batches(keras.utils.PyDataset):
         if self.seed is not None:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
         self._order = order + view_set * self.count
-        self._first, self._last = first, last
+        self.first, self._last = first, last
 
     @property
     def total(self) -> int:
@@ -110,13 +110,17 @@ class Batches(keras.utils.PyDataset):
         return self.count // self.batch_size if self._drop_rest else -(-self.count // self.batch_size)
 
     def __len__(self) -> int:
-        return (self.total if self._last is None else self._last) - self._first
+        return (self.total if self._last is None else self._last) - self.first
 
     def __getitem__(self, index: int) -> tuple:
         """Inputs; target classes (B, A) and box targets (B, A, 5): box_deltas and matched or not."""
-        index += self._first
-        chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        rows = [self._get(int(i)) for i in chosen]
+        return self.share(index, 0, 1)
+
+    def share(self, index: int, device: int, devices: int) -> tuple:
+        """The part of batch `index` that one of `devices` takes: equal stretches, in their order."""
+        chosen = self._views(index)
+        size = len(chosen) // devices
+        rows = [self._get(int(i)) for i in chosen[device * size : (device + 1) * size]]
         inputs = [row[0] if isinstance(row[0], list) else [row[0]] for row in rows]
         stacked = [np.stack(maps) for maps in zip(*inputs, strict=True)]
         targets = [encode_targets(self._spec, self._anchors, boxes, labels) for _, boxes, labels in rows]
@@ -125,3 +129,11 @@ class Batches(keras.utils.PyDataset):
         matched = (classes > 0)[..., None].astype(np.float32)
         boxes = np.concatenate([deltas, matched], axis=-1)
         return (stacked[0] if len(stacked) == 1 else tuple(stacked)), (classes, boxes)
+
+    def sample_indices(self, index: int) -> list[int]:
+        """Which samples batch `index` is made of."""
+        return [int(i) % self.count for i in self._views(index)]
+
+    def _views(self, index: int) -> np.ndarray:
+        index += self.first
+        return self._order[index * self.batch_size : (index + 1) * self.batch_size]

@@ -15,6 +15,7 @@ COMMANDS = {
     "export": "Compile a trained checkpoint into a model for detection.",
     "models": "List public weight files and fetch them.",
     "transfer": "Put the weights of another file or network into an SSD300, with a ledger.",
+    "report": "Make the page of a training again from its run folder.",
     "train": "Train a detector on your own labelled photos, in stages.",
 }
 

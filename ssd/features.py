@@ -188,7 +188,7 @@ def frozen_features(
         if not repeats:
             getters.append(through)
             continue
-        key = source.key | {"front": _digest(front), "precision": precision}
+        key = source.key | {"front": digest(front), "precision": precision}
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
         count = len(source.samples) * repeats
         cache = FeatureCache(folder / f"{count}-views-{name}", compiled.shapes, count, key)
@@ -211,7 +211,8 @@ def _through(compiled: CompiledFront, source: Callable) -> Callable:
     return get
 
 
-def _digest(front: keras.Model) -> str:
+def digest(front: keras.Model) -> str:
+    """A hash of all weights of a model."""
     digest = hashlib.sha256()
     for weight in front.get_weights():
         digest.update(weight.tobytes())

@@ -7,6 +7,7 @@ src/caffe/layers/multibox_loss_layer.cpp (VALID).
 """
 
 from ssd.backend import keras
+from ssd.distribute import sum_over_devices
 
 ops = keras.ops
 
@@ -91,4 +92,5 @@ class MatchedAccuracy(keras.metrics.Mean):
 
 
 def _matches(positive: keras.KerasTensor) -> keras.KerasTensor:
-    return ops.maximum(ops.sum(ops.cast(positive, "float32")), 1.0)
+    """Of the whole batch, of which other devices may hold the rest."""
+    return ops.maximum(sum_over_devices(ops.sum(ops.cast(positive, "float32"))), 1.0)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ssd.backend import keras
+from ssd.distribute import sum_over_devices
 from ssd.stages import Stage
 
 NO_DECAY = ("bias", "gamma", "beta")  # weight decay is for kernels alone
@@ -24,6 +25,15 @@ class LayerRates:
     ) -> None:
         super().__init__(*args, **options)
         self._factors, self._coupled_decay = dict(factors), coupled_decay
+
+    def apply(self, grads: list, trainable_variables: list | None = None) -> None:
+        # Keras clips on each device and adds up afterwards; the norm must be that of the sum.
+        known = iter(sum_over_devices([grad for grad in grads if grad is not None]))
+        grads = [grad if grad is None else next(known) for grad in grads]
+        super().apply(grads, trainable_variables)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
+        return grads_and_vars  # `apply` did
 
     def update_step(self, gradient: object, variable: object, learning_rate: object) -> None:
         # On TensorFlow this is a bare tf.Variable; the optimizer knows which of ours it is.

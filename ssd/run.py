@@ -1,11 +1,11 @@
 """A run folder: what was asked for, what happened, and what is needed to go on.
 
 run.json holds the settings, ledger.json where the start weights came from if a file was given,
-history.csv a row an epoch, checkpoints/ the best by mAP, the best by val_loss and the last, state.npz
-the last epoch's weights and optimiser. All are replaced whole.
+history.csv a row an epoch, data.json what the photos hold, detections.json what the best model finds in
+those of validation, checkpoints/ the best by mAP, the best by val_loss and the last, state.npz the last
+epoch's weights and optimiser. All are replaced whole.
 """
 
-import csv
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from ssd.backend import keras
 from ssd.card import ModelCard
 from ssd.checkpoint import SUFFIX, save_checkpoint
+from ssd.history import best_row, read_history, read_rows, write_history
 from ssd.stages import Stage
 from ssd.transfer.plan import Options
 
@@ -43,6 +44,7 @@ class Settings:
     front: str = "int8"
     seed: int = 0
     workers: int = 1
+    devices: int = 1  # of this machine; the batch is divided among them
     save_every: int = 100  # batches between two states within an epoch
     cache: str | None = None  # None: cache/ in the run folder
 
@@ -59,15 +61,25 @@ class Settings:
             raise ValueError(f"front must be one of {', '.join(FRONTS)}. Received: {self.front!r}")
 
 
+# What may differ between the machines of one run: where files lie, and threads.
+_OWN = ("data", "init", "backbone_weights", "cache", "workers")
+
+
+def shared_settings(settings: Settings) -> dict:
+    """The settings that all processes of a run must have alike, as plain data."""
+    return {key: value for key, value in asdict(settings).items() if key not in _OWN}
+
+
 class RunFolder:
     """The files of a run; opening one makes the folder.
 
     Args:
         path: of the folder.
+        writes: False: keep the folder as it is; another process writes it.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, writes: bool = True) -> None:
+        self.path, self.writes = Path(path), writes
         self.checkpoints = self.path / "checkpoints"
         self.checkpoints.mkdir(parents=True, exist_ok=True)
 
@@ -82,29 +94,34 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Store a text file, replaced in one step."""
+        if not self.writes:
+            return
         beside = self.path / f".part-{name}"
         beside.write_text(text, "utf-8")
         beside.replace(self.path / name)
 
     def rows(self, first: int, last: int) -> list[dict]:
         """The history of the epochs after `first` up to `last`, numbers as numbers."""
-        rows = [row for row in self._rows() if first < int(row["epoch"]) <= last]
-        return [{k: v if k == "stage" else float(v) for k, v in row.items()} for row in rows]
+        return read_history(self.path, first, last)
 
-    def add_epoch(self, model: keras.Model, card: ModelCard, row: dict) -> None:
+    def add_epoch(self, model: keras.Model, card: ModelCard, row: dict) -> bool:
         """Write a row of the history and a checkpoint, and drop checkpoints that are not kept.
 
         Args:
             model: as it is after the epoch.
             card: of the model; the scores of the row are added.
             row: epoch, stage, losses, accuracies and val_mAP.
+        Returns:
+            whether it is the best checkpoint of the run so far.
         """
+        if not self.writes:
+            return False
         rows = self._add_row(row)
         scores = {key: row[key] for key in ("val_loss", "val_acc", "val_mAP")}
         name = f"epoch-{row['epoch']:03d}-{row['val_loss']:.2f}-{row['val_acc']:.3f}{SUFFIX}"
         card = replace(card, scores=scores, notes=card.notes | {"epoch": row["epoch"]})
         save_checkpoint(self.checkpoints / name, model, card)
-        best = max(rows, key=lambda r: float(r["val_mAP"]))
+        best = best_row(rows)
         least = min(rows, key=lambda r: float(r["val_loss"]))
         kept = {int(best["epoch"]), int(least["epoch"]), row["epoch"]}
         for path in self.checkpoints.glob(f"epoch-*{SUFFIX}"):
@@ -113,10 +130,14 @@ class RunFolder:
             ):
                 path.unlink()
         _link(self.checkpoints / f"last{SUFFIX}", self.checkpoints / name)
-        _link(self.best, next(self.checkpoints.glob(f"epoch-{int(best['epoch']):03d}-*")))
+        for link, row_of in ((self.best, best), (self.checkpoints / f"best-loss{SUFFIX}", least)):
+            _link(link, next(self.checkpoints.glob(f"epoch-{int(row_of['epoch']):03d}-*")))
+        return best is row
 
     def save_state(self, model: keras.Model, optimizer: keras.Optimizer, meta: dict) -> None:
         """Store what the next epoch starts from; `meta` is plain data."""
+        if not self.writes:
+            return
         arrays = {f"model/{i}": w for i, w in enumerate(model.get_weights())}
         arrays |= {f"optimizer/{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
         beside = self.path / ".part-state.npz"
@@ -141,22 +162,9 @@ class RunFolder:
 
     def _add_row(self, row: dict) -> list[dict]:
         """All rows after adding one; an epoch that is done again after a kill replaces its row."""
-        path = self.path / "history.csv"
-        rows = [r for r in self._rows() if int(r["epoch"]) < row["epoch"]] + [row]
-        beside = self.path / ".part-history.csv"
-        with open(beside, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row))
-            writer.writeheader()
-            writer.writerows(rows)
-        beside.replace(path)
+        rows = [r for r in read_rows(self.path) if int(r["epoch"]) < row["epoch"]] + [row]
+        write_history(self.path, rows)
         return rows
-
-    def _rows(self) -> list[dict]:
-        path = self.path / "history.csv"
-        if not path.exists():
-            return []
-        with open(path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
 
 
 def read_settings(path: str | Path) -> Settings:

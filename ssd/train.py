@@ -1,36 +1,43 @@
 """Staged training: samples in, a run folder out; `train` reads from top to bottom."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ssd.anchors import make_anchors
-from ssd.backend import keras
+from ssd.backend import EXPORTS, keras
 from ssd.batches import Batches, Views
 from ssd.card import card_to_json
 from ssd.datasets.read import read_split
-from ssd.detector import postprocess
-from ssd.features import frozen_features, split_model
-from ssd.loss import ConfidenceLoss, LocationLoss, MatchedAccuracy
-from ssd.metrics.voc import evaluate_voc
+from ssd.distribute import Devices
+from ssd.features import digest, frozen_features, split_model
+from ssd.history import AP
 from ssd.model import set_precision
 from ssd.optimizers import averaged, has_converged, make_optimizer, plateau_rate, variable_factors
+from ssd.outcome import data_to_json, detections_to_json
 from ssd.recipe import recipe_to_toml
 from ssd.records import Detections, Sample
-from ssd.run import RunFolder, Settings, restore
-from ssd.spec import SSDSpec
+from ssd.run import RunFolder, Settings, restore, shared_settings
 from ssd.stages import Stage, bridge_layers, choose_layers, freeze_all_but, list_layers, settle_precision
 from ssd.start import start
+from ssd.steps import LOGS, Steps, compile_stage, rate
 from ssd.transfer.ledger import ledger_to_json
+from ssd.validate import validate
+from ssd.watcher import Watcher
 
 BACKBONE_FACTOR = 0.3  # of the learning rate, for pretrained layers trained beside random ones
 
 
-def train(settings: Settings, path: str | Path, say: Callable = print, track: Callable | None = None) -> Path:
+def train(
+    settings: Settings,
+    path: str | Path,
+    say: Callable = print,
+    track: Callable | None = None,
+    watcher: Watcher | None = None,
+) -> Path:
     """Train a detector, or go on with an interrupted run of the same settings.
 
     Args:
@@ -38,36 +45,50 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         path: the run folder; made if missing.
         say: takes lines of text for the user.
         track: wraps an iterable to show its progress: track(items, text, total).
+        watcher: told of stages, epochs and batches; opened and closed by the caller.
     Returns:
         the best checkpoint by VOC07 mAP on the validation split.
     Raises:
         ValueError: data, settings or weights do not fit; a loss that is not finite.
         OSError: a file is missing or cannot be written.
     """
-    track = track or _untracked
+    track, watcher = track or _untracked, watcher or Watcher()
     settings = replace(settings, stages=tuple(settle_precision(stage) for stage in settings.stages))
-    begin = start(settings, path, say, track)
+    devices = Devices(settings.devices)
+    if not devices.is_chief:
+        say, track, watcher = _silent, _untracked, Watcher()
+    with devices.scope():
+        begin = start(settings, path, say, track)
     model, card, new, meta, arrays = begin.model, begin.card, begin.new, begin.meta, begin.arrays
     spec, preprocessing = card.ssd_spec, card.preprocessing
     samples, val_samples = (read_samples(settings, s) for s in (settings.split, settings.val_split))
     boxes = sum(len(s.boxes) for s in samples)
     say(f"{len(samples)} training and {len(val_samples)} validation images, {boxes} boxes for training")
+    devices.check(settings.batch_size, len(samples))
     views = Views(samples, spec, preprocessing, settings.seed, settings.max_expand)
     val_views = Views(val_samples, spec, preprocessing, max_expand=None)
 
     plan = plan_stages(model, settings.stages, new, settings.freeze)
-    run = RunFolder(path)
+    run = RunFolder(path, devices.is_chief)
     run.write_settings(settings)
     run.write_text("recipe.toml", recipe_to_toml(settings))
     if begin.ledger:
         run.write_text("ledger.json", ledger_to_json(begin.ledger))
-    factors = meta.get("factors") or (_scale_fc6(model, val_views) if "fc6" in new else {})
+    splits = {settings.split: samples, settings.val_split: val_samples}
+    run.write_text("data.json", data_to_json(settings.class_names, splits, settings.val_split))
+    factors = meta.get("factors") or (_scale_fc6(model, val_views, devices) if "fc6" in new else {})
     if arrays:
         restore(arrays, model)
+    front_runs = settings.front if EXPORTS else "keras"
+    if front_runs != settings.front:
+        say(f"on KERAS_BACKEND={keras.backend.backend()} frozen layers run in Keras, as with --front keras")
+    if devices.workers > 1:
+        devices.agree(run=shared_settings(settings), data=views.key, state=meta, weights=digest(model))
 
     epoch, start_of = 0, {"factors": factors, "new": sorted(new), "card": card_to_json(card)}
     if len(plan) < len(settings.stages):
         say("every layer has its weights: there is no bridge to train first")
+    watcher.run_started(run.path, sum(stage.epochs for stage, _ in plan), run.rows(0, meta.get("epoch", 0)))
     for number, (stage, trainable) in enumerate(plan, start=1):
         last = epoch + stage.epochs
         first, epoch = epoch, min(last, max(epoch, meta.get("epoch", 0)))
@@ -77,15 +98,20 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         title = f"stage {number} of {len(plan)}, {stage.layers}: {stage.epochs} epochs"
         say(f"{title}, {counts[0]:,} parameters trained, {counts[1]:,} frozen")
         say(f"  trained: {list_layers(model, trainable)}")
+        how = f"{stage.optimizer}, {stage.schedule} from {stage.learning_rate:g}, {stage.precision}"
+        say(f"  by {how}, batch {settings.batch_size}")
+        watcher.stage_started(number, len(plan), stage.layers, counts)
 
         set_precision(model, "float32")  # what is compiled or cached is not rounded
-        front, back = split_model(model, trainable) if settings.front != "keras" else (None, model)
+        with devices.scope():
+            front, back = split_model(model, trainable) if front_runs != "keras" else (None, model)
         get, get_val = views, val_views
         if front is not None:
             folder = Path(settings.cache or run.path / "cache")
-            get, get_val = frozen_features(
-                front, views, val_views, settings.front, stage.cache_views, folder, say, track
-            )
+            with devices.chief_first():
+                get, get_val = frozen_features(
+                    front, views, val_views, front_runs, stage.cache_views, folder, say, track
+                )
         set_precision(model, stage.precision)
         repeats = stage.cache_views if front is not None and stage.cache_views else None
         options = {"spec": spec, "batch_size": settings.batch_size, "workers": settings.workers}
@@ -97,26 +123,29 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
         # Pretrained layers beside random ones learn more slowly, or the first steps undo them.
         slower = dict.fromkeys(trainable - new, BACKBONE_FACTOR) if trainable & new else {}
         rates = variable_factors(model, slower | factors)
-        optimizer = make_optimizer(stage, batches.total * stage.epochs, rates)
-        compile_stage(back, optimizer, stage)
+        with devices.scope():
+            optimizer = make_optimizer(stage, batches.total * stage.epochs, rates)
+            compile_stage(back, optimizer, stage)
+        alone = devices.alone(back)
         # Batches of the next epoch that are done, and what they reported.
         done, parts = (meta.get("done", 0), meta.get("parts", [])) if epoch == meta.get("epoch") else (0, [])
         if arrays and (epoch > first or done):
             restore(arrays, model, optimizer)
 
         while epoch < last:
-            past = run.rows(first, epoch)
+            past = devices.from_chief(partial(run.rows, first, epoch))
             if has_converged(stage, [row["val_mAP"] for row in past]):
                 say(f"stage {number} ends: no higher val_mAP in {stage.patience} epochs")
                 break
             if stage.schedule == "plateau":
                 optimizer.learning_rate = plateau_rate(stage, [row["val_loss"] for row in past])
             started = time.monotonic()
-            steps = _steps(track, f"epoch {epoch + 1} of {last} ({stage.layers})", done, batches.total)
+            watcher.epoch_started(epoch + 1, last, batches.total, done, settings.batch_size)
+            steps = Steps(watcher, batches, samples, epoch + 1)
             while done < batches.total:
                 count = min(settings.save_every, batches.total - done)
                 batches.start_epoch(epoch, done, done + count)
-                parts.append([count, _fit(back, batches, steps)])
+                parts.append([count, _fit(back, batches, steps, devices)])
                 done += count
                 if done < batches.total:
                     run.save_state(
@@ -125,16 +154,24 @@ def train(settings: Settings, path: str | Path, say: Callable = print, track: Ca
             logs, done, parts = _mean(parts), 0, []
             epoch += 1
             with averaged(optimizer):
-                logs |= validate(back, val_batches, val_samples, spec, settings.class_names)
-                row = {"epoch": epoch, "stage": stage.layers, "learning_rate": _rate(optimizer), **logs}
-                run.add_epoch(model, card, row | {"seconds": round(time.monotonic() - started, 1)})
+                found: list[Detections] = []  # by the chief alone
+                check = partial(validate, alone, val_batches, val_samples, spec, settings.class_names, found)
+                scores = devices.from_chief(check)
+                row = {"epoch": epoch, "stage": stage.layers, "learning_rate": rate(optimizer)}
+                row |= logs | scores | {"seconds": round(time.monotonic() - started, 1), **steps.pace()}
+                row |= {"stage_number": number, "trainable": counts[0], "frozen": counts[1]}
+                if run.add_epoch(model, card, row):
+                    run.write_text("detections.json", detections_to_json(val_samples, found))
             if epoch == last:
                 _keep_averages(back, optimizer)
             run.save_state(model, optimizer, start_of | {"epoch": epoch})
-            say(f"epoch {epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in logs.items()))
+            shown = logs | {key: value for key, value in scores.items() if not key.startswith(AP)}
+            say(f"epoch {epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in shown.items()))
+            watcher.epoch_ended(row, val_samples, found)
         if epoch < last:
             _keep_averages(back, optimizer)
             epoch = last
+    watcher.run_ended()
     return run.best
 
 
@@ -181,94 +218,14 @@ def plan_stages(
     return plan
 
 
-def validate(back: keras.Model, batches: Batches, samples: list[Sample], spec: SSDSpec, names: tuple) -> dict:
-    """Loss, accuracies and VOC07 mAP over a split, from one pass.
-
-    Args:
-        back: the model, or its part behind the frozen layers.
-        batches: the split in order, as `back` takes it.
-        samples: the same split.
-        spec: of the model.
-        names: its classes.
-    Returns:
-        val_loss, val_acc (all anchors), val_matched_acc (matched anchors only) and val_mAP.
-    """
-    losses = ConfidenceLoss(), LocationLoss()
-    accuracies = keras.metrics.SparseCategoricalAccuracy(), MatchedAccuracy()
-    anchors, total, found = make_anchors(spec), 0.0, []
-    for i in range(len(batches)):
-        inputs, targets = batches[i]
-        outputs = [np.asarray(out) for out in back.predict_on_batch(inputs)]
-        total += sum(float(f(t, y)) for f, t, y in zip(losses, targets, outputs, strict=True))
-        for accuracy in accuracies:
-            accuracy.update_state(targets[0], outputs[0])
-        for row in zip(*outputs, strict=True):
-            sample = samples[len(found)]
-            parts = postprocess(*row, anchors, spec)
-            found.append(Detections(*parts, names, sample.height, sample.width))
-    scores = evaluate_voc(samples, found, names)
-    return {
-        "val_loss": total / len(batches),
-        "val_acc": float(accuracies[0].result()),
-        "val_matched_acc": float(accuracies[1].result()),
-        "val_mAP": scores["voc07"]["mAP"] or 0.0,
-    }
-
-
-def compile_stage(back: keras.Model, optimizer: keras.Optimizer, stage: Stage) -> None:
-    """Give a model, or its part behind the frozen layers, the losses of a stage and its optimiser."""
-    accuracy = keras.metrics.SparseCategoricalAccuracy(name="acc")
-    metrics = [[accuracy, MatchedAccuracy(name="matched_acc")], []]
-    # "auto" compiles with XLA on JAX and on GPUs; on TensorFlow's CPU that would be slower and take twice
-    # the memory.
-    losses = [ConfidenceLoss(stage.negative_ratio), LocationLoss(stage.location_weight)]
-    back.compile(optimizer, loss=losses, metrics=metrics, jit_compile="auto")
-    optimizer.build(back.trainable_variables)
-
-
-class _Watch(keras.callbacks.Callback):
-    """Moves the progress on and stops at a loss that is not finite."""
-
-    def __init__(self, steps: Iterator) -> None:
-        super().__init__()
-        self._steps = steps
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        next(self._steps, None)
-        if not math.isfinite(logs["loss"]):
-            raise ValueError(f"the loss must be finite. Received: {logs['loss']} at batch {batch}")
-
-
-# Keras' names of what `fit` reports -> ours.
-_LOGS = {
-    "loss": "loss",
-    "class_logits_loss": "confidence_loss",
-    "box_deltas_loss": "location_loss",
-    "class_logits_acc": "acc",
-    "class_logits_matched_acc": "matched_acc",
-}
-
-
 def _keep_averages(back: keras.Model, optimizer: keras.Optimizer) -> None:
     """At the end of a stage, take the averaged weights for good; nothing without EMA."""
     optimizer.finalize_variable_values(back.trainable_variables)
 
 
-def _rate(optimizer: keras.Optimizer) -> float:
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-
-
-def _steps(track: Callable, text: str, done: int, total: int) -> Iterator:
-    """The bar of an epoch, moved on by a step at each `next`; some batches may be done."""
-    steps = iter(track(range(total + 1), text, total))
-    for _ in range(done + 1):
-        next(steps, None)
-    return steps
-
-
-def _fit(back: keras.Model, batches: Batches, steps: Iterator) -> dict[str, float]:
-    history = back.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[_Watch(steps)]).history
-    return {own: float(history[keras_name][-1]) for keras_name, own in _LOGS.items()}
+def _fit(back: keras.Model, batches: Batches, steps: Steps, devices: Devices) -> dict[str, float]:
+    history = devices.fit(back, batches, [steps])
+    return {own: float(history[keras_name][-1]) for keras_name, own in LOGS.items()}
 
 
 def _mean(parts: list) -> dict[str, float]:
@@ -277,7 +234,7 @@ def _mean(parts: list) -> dict[str, float]:
     return {key: sum(count * logs[key] for count, logs in parts) / total for key in parts[0][1]}
 
 
-def _scale_fc6(model: keras.Model, views: Views) -> dict[str, float]:
+def _scale_fc6(model: keras.Model, views: Views, devices: Devices) -> dict[str, float]:
     """Bring the start of fc6 to the size of what it is fed; the factors of its learning rate.
 
     ImageNet's pool5 is an order larger than the unit scale that He's start assumes. A kernel
@@ -286,10 +243,14 @@ def _scale_fc6(model: keras.Model, views: Views) -> dict[str, float]:
     fc6 = model.get_layer("fc6")
     feed = keras.Model(model.input, fc6.input)
     pictures = np.stack([views(i)[0] for i in range(min(8, len(views.samples)))])
-    size = float(np.sqrt(np.mean(np.square(feed.predict_on_batch(pictures)))))
+    size = devices.from_chief(lambda: float(np.sqrt(np.mean(np.square(feed.predict_on_batch(pictures))))))
     kernel, bias = fc6.get_weights()
     fc6.set_weights([kernel / size, bias])
     return {"fc6": 1 / size}
+
+
+def _silent(text: str) -> None:
+    pass
 
 
 def _untracked(items: Iterable, text: str, total: int) -> Iterator:

@@ -1,26 +1,33 @@
 """Seconds a training step: what is trained, cached or not, float32 and bfloat16, beside torch.
 
-Run it on an idle machine: python tests/benchmark_training.py [--batch 8] [--rounds 5]
+Run it on an idle machine: python tests/benchmark_training.py [--batch 8] [--rounds 5] [--cut | --cache DATA]
 The same SSD300 (8,732 anchors, VGG16, 20 classes), the same batch of noise with eight boxes a picture,
-SGD with momentum. All rows take turns, one step each a round, so that a slow minute hits all alike.
+SGD with momentum; `--cut`: the first generation behind a cut VGG16 and a cut InceptionV3 instead, everything
+frozen, the bridging layers, and all; `--cache`: what a cached view of the photos of a VOC folder costs. All
+rows take turns, one step each a round, so that a slow minute
+hits all alike.
 """
 
 import argparse
 import contextlib
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn.functional import conv2d, cross_entropy, max_pool2d, smooth_l1_loss
 
 from ssd.anchors import encode_targets, make_anchors
-from ssd.features import split_model
+from ssd.batches import Views
+from ssd.datasets.read import find_classes, read_split
+from ssd.features import frozen_features, split_model
 from ssd.model import build_model, set_precision
 from ssd.optimizers import make_optimizer
-from ssd.spec import SPECS
+from ssd.spec import PREPROCESSING, SPECS, SSDSpec
 from ssd.stages import Stage, choose_layers, freeze_all_but
-from ssd.train import compile_stage
+from ssd.steps import compile_stage
 
 SPEC, CLASSES = SPECS["ssd300"], 20
 # What is trained, in the words of a stage.
@@ -32,8 +39,18 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cut", action="store_true")
+    parser.add_argument("--cache", metavar="DATA")
     options = parser.parse_args()
-    inputs, targets = make_batch(options.batch)
+    if options.cache:
+        measure_cache(options.cache)
+    else:
+        (measure_cut if options.cut else measure)(options.batch, options.rounds)
+
+
+def measure(batch: int, rounds: int) -> None:
+    """SSD300 itself, beside torch."""
+    inputs, targets = make_batch(batch)
     steps: dict[tuple, Callable] = {}
     for precision in ("float32", "bfloat16"):
         for what, words in TRAINED.items():
@@ -44,15 +61,55 @@ def main() -> None:
                 )
             if what != "fc6 to heads":
                 steps[what, "torch", precision] = torch_step(what, precision, inputs, targets)
+    report(take_turns(steps, rounds), batch)
+
+
+def measure_cut(batch: int, rounds: int) -> None:
+    """Networks joined by bridging layers: a row each with its parameters."""
+    inputs, targets = make_batch(batch, SPECS["ssd300_v1"])
+    steps, counts = {}, {}
+    for backbone, cut in (("vgg16", "block3_pool"), ("inception_v3", "mixed2")):
+        for words in ("frozen", "bridge", "all"):
+            model = build_model(SPECS["ssd300_v1"], CLASSES, backbone, cut)
+            trainable = set() if words == "frozen" else choose_layers(model, words, set())
+            counts[backbone, words] = freeze_all_but(model, trainable)
+            steps[backbone, words] = step_of(model, model, words, "bfloat16", inputs, targets)
+    for key, (median, least, most) in take_turns(steps, rounds).items():
+        trained, frozen = counts[key]
+        print(f"{key[0]:14}{key[1]:8}{median:7.3f} s a step ({least:.3f}, {most:.3f}), ", end="")
+        print(f"{trained:,} parameters trained, {frozen:,} frozen")
+
+
+def measure_cache(data: str, count: int = 96) -> None:
+    """Seconds to make cached views, int8, of what is frozen before each choice of trained layers."""
+    samples = read_split(data, "train", find_classes(data, "train"))[:count]
+    for what, words in TRAINED.items():
+        if what == "full":
+            continue
+        model = build_model(SPEC, CLASSES)
+        front, _ = split_model(model, choose_layers(model, words, set()))
+        views = Views(samples, SPEC, PREPROCESSING["vgg16"])
+        with tempfile.TemporaryDirectory() as folder:
+            spent = [time.perf_counter()]  # quantisation and compilation, then the views of both splits
+            say = lambda text, spent=spent: spent.append(time.perf_counter())  # noqa: E731
+            single = Views(samples[:1], SPEC, PREPROCESSING["vgg16"])
+            options = ("int8", 1, Path(folder), say, lambda items, *_: items)
+            get, _ = frozen_features(front, views, single, *options)
+            seconds = spent[3] - spent[2]
+            size = sum(part.nbytes for part in get(0)[0]) / 2
+        print(f"{what:14}{1000 * seconds / len(samples):7.1f} ms a view, {size / 1e6:.2f} MB; ", end="")
+        print(f"quantising and compiling {spent[2] - spent[0]:.1f} s")
+
+
+def take_turns(steps: dict[tuple, Callable], rounds: int) -> dict[tuple, tuple]:
+    """Median, least and most seconds of each step; the first round is warm-up."""
     times: dict[tuple, list] = {key: [] for key in steps}
-    for _ in range(options.rounds + 1):  # the first round is warm-up
+    for _ in range(rounds + 1):
         for key, step in steps.items():
             start = time.perf_counter()
             step()
             times[key].append(time.perf_counter() - start)
-    report(
-        {key: (float(np.median(t[1:])), min(t[1:]), max(t[1:])) for key, t in times.items()}, options.batch
-    )
+    return {key: (float(np.median(t[1:])), min(t[1:]), max(t[1:])) for key, t in times.items()}
 
 
 def report(seconds: dict[tuple, tuple], batch: int) -> None:
@@ -67,15 +124,15 @@ def report(seconds: dict[tuple, tuple], batch: int) -> None:
         print(f"{row:<67}{batch / median:>12.1f}{full:>9.2f}{against:>10}")
 
 
-def make_batch(size: int) -> tuple[np.ndarray, tuple]:
+def make_batch(size: int, spec: SSDSpec = SPEC) -> tuple[np.ndarray, tuple]:
     """Noise as an extractor wants it, and encoded truth of eight boxes a picture."""
     rng = np.random.default_rng(0)
     inputs = rng.normal(0, 60, (size, 300, 300, 3)).astype(np.float32)
-    anchors, rows = make_anchors(SPEC), []
+    anchors, rows = make_anchors(spec), []
     for _ in range(size):
         corner = rng.uniform(0, 0.6, (8, 2))
         boxes = np.concatenate([corner, corner + rng.uniform(0.1, 0.4, (8, 2))], 1).astype(np.float32)
-        rows.append(encode_targets(SPEC, anchors, boxes, rng.integers(0, CLASSES, 8)))
+        rows.append(encode_targets(spec, anchors, boxes, rng.integers(0, CLASSES, 8)))
     classes, deltas = (np.stack(parts) for parts in zip(*rows, strict=True))
     matched = (classes > 0)[..., None].astype(np.float32)
     return inputs, (classes, np.concatenate([deltas, matched], -1))
@@ -86,16 +143,23 @@ def keras_step(words: str, precision: str, cached: bool, inputs: np.ndarray, tar
     model = build_model(SPEC, CLASSES)
     trainable = choose_layers(model, words, set())
     freeze_all_but(model, trainable)
-    set_precision(model, precision)
     back = model
     if cached:
         front, back = split_model(model, trainable)
         inputs = front.predict_on_batch(inputs)
+    return step_of(model, back, words, precision, inputs, targets)
+
+
+def step_of(model, back, words: str, precision: str, inputs: object, targets: tuple) -> Callable:
+    """A training step of `back`, compiled as `ssd train` does; only the losses where nothing is trained."""
+    set_precision(model, precision)
     stage = Stage(words, 1, 1e-5, optimizer="sgd", schedule="constant", precision=precision)
     compile_stage(back, make_optimizer(stage, 10, {}), stage)
     if not isinstance(inputs, np.ndarray):
         inputs = tuple(np.asarray(x, np.float32) for x in inputs)
         inputs = inputs if len(inputs) > 1 else inputs[0]
+    if words == "frozen":
+        return lambda: back.test_on_batch(inputs, targets)
     return lambda: back.train_on_batch(inputs, targets)
 
 

@@ -16,13 +16,14 @@ ROOMS = (
     "datasets.ceiling datasets.fit datasets.stats datasets.charts datasets.tables results "
     "metrics.tables metrics.pairs metrics.voc metrics.coco metrics.bootstrap metrics.matches "
     "metrics.errors metrics.confusion metrics.calibration metrics.operating datasets.detections page "
-    "evaluation evaluation_page augment views_page media catalogue download known detector "
+    "evaluation evaluation_page history outcome report watcher progress tensorboard "
+    "augment views_page media catalogue download known detector "
     "transfer.weightfile transfer.names transfer.hdf5 transfer.keras_hdf5 transfer.keras3 transfer.protobuf "
     "transfer.caffe transfer.chainer transfer.pickled transfer.pytorch transfer.tf_checkpoint transfer.read "
     "transfer.classes transfer.convert transfer.generation transfer.pairs transfer.ledger transfer.plan "
     "transfer.target "
-    "| backend backbones model loss checkpoint transfer.load transfer.write stages run recipe "
-    "optimizers start batches export features train"
+    "| backend distribute backbones model loss checkpoint transfer.load transfer.write stages run recipe "
+    "optimizers start batches export features steps validate train"
 ).split()
 
 
@@ -60,9 +61,9 @@ def test_no_keras_above_the_line(room):
 
 def test_the_package_and_its_commands_import_no_keras():
     code = (
-        "import sys, ssd, ssd.cli, ssd.tools.detect, ssd.tools.evaluate, ssd.tools.train;"
+        "import sys, ssd, ssd.cli, ssd.tools.detect, ssd.tools.evaluate, ssd.tools.train, ssd.tools.report;"
         "import ssd.media, ssd.results, ssd.tools.data, ssd.datasets.doctor, ssd.datasets.charts;"
-        "heavy = 'tensorflow keras albumentations openvino matplotlib jinja2 yaml PIL'.split();"
+        "heavy = 'tensorflow keras albumentations openvino matplotlib jinja2 yaml PIL tensorboardX'.split();"
         "print([m for m in heavy if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

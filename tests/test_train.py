@@ -19,6 +19,7 @@ from ssd.card import ModelCard
 from ssd.checkpoint import load_checkpoint, read_card, save_checkpoint
 from ssd.cli import main
 from ssd.features import FeatureCache, split_model
+from ssd.history import TIMES
 from ssd.model import build_model
 from ssd.run import RunFolder, Settings, read_settings
 from ssd.spec import SPECS
@@ -127,6 +128,10 @@ def test_batches_take_every_sample_once_an_epoch():
     assert boxes.shape == (1, 8732, 5)
     assert [sorted(order) for order in orders] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [0, 1, 2, 3, 4]]
     assert orders[0] != orders[2]  # the same views in another order
+    batches.start_epoch(1, 1)
+    assert batches.sample_indices(0) == [
+        i - 5 for i in orders[1][2:4]
+    ]  # its second batch; view i + 5 is of photo i
 
 
 def test_checkpoint_round_trip(tmp_path, wrapped):
@@ -168,6 +173,7 @@ def test_a_run_writes_what_it_says(all_random, tmp_path):
     assert read_card(best).class_names == ("blue", "red")
     assert read_settings(tmp_path / "run") == all_random
     assert not list((tmp_path / "run").rglob(".part-*"))
+    assert (tmp_path / "run/checkpoints/best-loss.weights.h5").exists()
 
 
 @pytest.fixture
@@ -270,7 +276,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(mini_voc, start, tmp_pat
     rows = []
     for folder in (whole, run):
         with open(folder / "history.csv", newline="") as file:
-            rows.append([{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)])
+            rows.append([{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)])
     assert len(rows[0]) == 4
     assert rows[0] == rows[1]  # every digit of every loss
     first, second = (
@@ -312,9 +318,19 @@ def test_without_a_network_the_extractor_starts_random_and_says_so(mini_voc, mon
 
 
 def test_a_loss_that_is_not_finite_stops_at_once(all_random, tmp_path, monkeypatch):
-    from ssd import train as module
+    from ssd import steps as module
 
     monkeypatch.setattr(module.ConfidenceLoss, "call", lambda self, t, p: keras.ops.sum(p) * float("nan"))
-    with pytest.raises(ValueError, match="loss must be finite"):
+    with pytest.raises(ValueError, match="loss must be finite") as caught:
         train(all_random, tmp_path / "run", lambda line: None)
+    message = str(caught.value)
+    # The order of the first epoch for seed 0, of which a batch takes two.
+    photos = [
+        all_random.data[0] + f"/JPEGImages/{i}.png" for i in np.random.default_rng([0, 0]).permutation(3)[:2]
+    ]
+    assert (
+        f"Received: confidence_loss nan at batch 1 of 1 in epoch 1, made of {', '.join(photos)}. " in message
+    )
+    assert "Try a lower learning rate" in message
     assert not (tmp_path / "run/state.npz").exists()
+    assert not (tmp_path / "run/history.csv").exists()

@@ -17,7 +17,7 @@ from ssd.cli import fail, numbers, run, track
 @click.option(
     "--resume",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Go on with this run folder; every other option is read from it.",
+    help="Go on with this run folder; every other option but --tensorboard is read from it.",
 )
 @click.option(
     "--stages",
@@ -100,7 +100,21 @@ from ssd.cli import fail, numbers, run, track
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads that prepare batches."
 )
-def main(data: tuple, out: Path | None, resume: Path | None, **options: object) -> None:
+@click.option(
+    "--tensorboard/--no-tensorboard",
+    default=True,
+    show_default=True,
+    help="Write RUN/tensorboard: numbers and a few validation photos of each epoch.",
+)
+@click.option(
+    "--devices",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Devices of this machine that divide each batch: its GPUs, or parts of the CPU. Several processes: "
+    "docs/distribution.md.",
+)
+def main(data: tuple, out: Path | None, resume: Path | None, tensorboard: bool, **options: object) -> None:
     """Train a detector on DATA, one or more data sets in VOC, COCO, YOLO or CSV layout."""
     if bool(data) == bool(resume):
         raise click.UsageError("give either DATA or --resume RUN")
@@ -115,22 +129,51 @@ def main(data: tuple, out: Path | None, resume: Path | None, **options: object) 
         folder = out or Path("runs") / Path(data[0]).resolve().name
         if (folder / "run.json").exists():
             fail(f"{folder} holds a run already: go on with it by --resume {folder}, or choose another --out")
-    run(_train, settings, folder)
+    if options["recipe"] and not resume:
+        click.echo(run(_recipe_text, settings))
+    run(_train, settings, folder, tensorboard)
 
 
-def _train(settings, folder: Path) -> None:
+def _recipe_text(settings) -> str:
+    from ssd.recipe import recipe_to_toml
+
+    return recipe_to_toml(settings)
+
+
+def _train(settings, folder: Path, tensorboard: bool) -> None:
+    from ssd.tensorboard import TensorBoard
     from ssd.train import train
+    from ssd.watcher import ReportKeeper, Watchers
 
+    table = _live_table()
+    say, shown = (table.say, table.track) if table else (click.echo, track)
+    watchers = [
+        ReportKeeper(say),
+        *([TensorBoard()] if tensorboard else []),
+        *([table] if table else []),
+    ]
     # A polite kill ends like Ctrl-C; the last state is on disk in any case.
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        best = train(settings, folder, click.echo, track)
+        with Watchers(watchers) as watcher:
+            best = train(settings, folder, say, shown, watcher)
     except KeyboardInterrupt:
         click.echo(f"\nstopped; go on with: ssd train --resume {folder}", err=True)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+    click.echo(f"report: {folder / 'report.html'}")
     click.echo(f"best checkpoint: {best}\ncompile it with: ssd export {best} --out MODEL")
+
+
+def _live_table():
+    """A live table where standard error is a terminal that can show one; else lines are all there is."""
+    from rich.console import Console
+
+    from ssd.progress import LiveTable
+
+    console = Console(stderr=True)
+    return LiveTable(console) if console.is_terminal and not console.is_dumb_terminal else None
 
 
 def _interrupt(*_: object) -> None:

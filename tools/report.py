@@ -1,0 +1,31 @@
+"""ssd report: a run folder in, its page out."""
+
+from pathlib import Path
+
+import click
+
+from ssd.cli import run
+
+
+@click.command()
+@click.argument("folder", metavar="RUN", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The page; RUN/report.html unless told."
+)
+def main(folder: Path, out: Path | None) -> None:
+    """Make the page of the training in RUN again, or for the first time, from the files in it.
+
+    It shows curves, stages, average precision a class, the worst validation photos, data and settings,
+    and is one HTML file that needs nothing else.
+    """
+    click.echo(f"report: {run(_write, folder, out)}")
+
+
+def _write(folder: Path, out: Path | None) -> Path:
+    from ssd.report import write_report
+
+    return write_report(folder, out)
+
+
+if __name__ == "__main__":
+    main()
