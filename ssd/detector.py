@@ -145,7 +145,9 @@ def in_order(call: Callable, items: Iterable, workers: int) -> Iterator[Future]:
         while waiting:
             yield waiting.popleft()
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in waiting:  # nobody will ask for these
+            future.cancel()
+        pool.shutdown()
 
 
 def postprocess(

@@ -143,27 +143,6 @@ def precision_recall(ranking: Ranking) -> tuple[np.ndarray, np.ndarray] | None:
     return true_positives / np.arange(1, len(hits) + 1), true_positives / truths
 
 
-def count_faults(
-    sample: Sample, detections: Detections, score_threshold: float = 0.5, iou_threshold: float = 0.5
-) -> tuple[int, int]:
-    """True boxes that are missed, and false boxes, in one image.
-
-    Args:
-        sample: the truth; difficult boxes count neither way.
-        detections: what was found.
-        score_threshold: detections below it count as not found.
-        iou_threshold: least overlap of a hit.
-    """
-    found = detections[detections.scores >= score_threshold]
-    missed = false = 0
-    for label in np.union1d(sample.labels, found.labels):
-        mine = found.boxes_px[found.labels == label][np.argsort(-found.scores[found.labels == label])]
-        verdict = _judge(sample, mine, label, iou_threshold)
-        missed += int((~sample.difficult[sample.labels == label]).sum() - (verdict == 1).sum())
-        false += int((verdict == 0).sum())
-    return missed, false
-
-
 def average_precision_07(precision: np.ndarray, recall: np.ndarray) -> float:
     """The mean of the best precision at recall 0, 0.1, ... 1 or beyond (VOC2007, 11 points)."""
     # These floats, 0.30000000000000004 among them, and a bare >= are what published numbers were
