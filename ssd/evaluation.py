@@ -31,7 +31,7 @@ class Split:
     name: str
     images: list[LabelledImage]
     class_names: tuple[str, ...]
-    known_names: tuple[str, ...]  # all classes of the data set
+    known_names: tuple[str, ...]  # all classes of the data set; none where a model brings its own
     category_names: Mapping[int, str] | None  # of COCO's ids; None: the data set is not COCO's
 
     @cached_property
@@ -62,7 +62,9 @@ def open_split(
         if photos and not image.path.is_file() and not isinstance(image.error, ValueError):
             raise FileNotFoundError(f"image {image.image_id} of split {name} is not in {image.path.parent}")
     categories = coco.read_categories(data, name) if find_format(data) == "coco" else None
-    known = tuple(dict.fromkeys((categories or {}).values())) or _all_classes(data, images)
+    known = tuple(dict.fromkeys((categories or {}).values()))
+    if not known and not (class_names and photos):  # a model knows its own
+        known = _all_classes(data, images)
     return Split(data, name, images, tuple(class_names) or known, known, categories)
 
 

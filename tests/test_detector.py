@@ -147,3 +147,23 @@ def test_pictures_are_taken_only_a_few_ahead():
     assert [next(futures).result() for _ in range(3)] == [0, 1, 4]
     assert len(taken) < 10
     futures.close()
+
+
+def test_thresholds_of_a_card():
+    """Old cards have none; a class that is unknown or a score above 1 is refused."""
+    old = card_to_json(ModelCard("x", "ssd300", "vgg16", ("a", "b")))
+    assert card_from_json(old.replace('"thresholds": {},', "")).thresholds == {}
+    card = ModelCard("x", "ssd300", "vgg16", ("a", "b"), thresholds={"b": 0.25})
+    assert card_from_json(card_to_json(card)) == card
+    assert Detector(card, None).operating_point(0.5).tolist() == pytest.approx([0.5, 0.25])
+    for wrong in ({"c": 0.5}, {"a": 1.5}, {"a": float("nan")}, {"a": "x"}):
+        with pytest.raises(ValueError, match=r"thresholds|valid|float"):
+            ModelCard("x", "ssd300", "vgg16", ("a", "b"), thresholds=wrong)
+
+
+def test_a_threshold_a_class():
+    """Two boxes, softmax scores 0.73 and 0.5 against background: each class has its own least score."""
+    anchors = ANCHORS[[0, 4000]]
+    logits, deltas = np.float32([[0, 1, -20], [0, -20, 0]]), np.zeros((2, 4), np.float32)
+    for limits, labels in (([0.6, 0.4], [0, 1]), ([0.8, 0.4], [1]), ([0.6, 0.6], [0]), ([0.8, 0.6], [])):
+        assert postprocess(logits, deltas, anchors, SPEC, np.float32(limits))[1].tolist() == labels
