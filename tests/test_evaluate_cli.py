@@ -192,3 +192,33 @@ def test_thresholds_go_into_the_card_and_ssd_detect_takes_them(run, samples, tmp
     assert scores.min() == np.float32(card.thresholds["cat"])  # exactly it still passes
     assert all(s >= 0.5 for s in found.scores[found.labels != 1])
     assert Detector.load("default").operating_point(0.5) == 0.5
+
+
+@pytest.mark.parametrize("layout", ["voc", "coco", "yolo", "csv"])
+def test_every_layout_gives_the_same(run, mini_voc, tmp_path, layout):
+    """Detections of ssd detect's JSON, by file name; two boxes of four are right."""
+    from ssd.datasets.convert import convert
+
+    data = mini_voc
+    if layout != "voc":
+        convert(mini_voc, layout, tmp_path / "other")
+        data = tmp_path / "other"
+    box = [20, 10, 80, 70]
+    rows = [
+        ("0.png", "red", box, 0.9),
+        ("1.png", "blue", [0, 0, 9, 9], 0.8),
+        ("2.png", "red", [50, 30, 110, 90], 0.7),
+    ]
+    images = [
+        {"source": name, "detections": [{"label": label, "score": score, "box_px": corners}]}
+        for name, label, corners, score in rows
+    ]
+    (tmp_path / "d.json").write_text(json.dumps(images))
+    out = tmp_path / "s.json"
+    options = "--split", "train", "--detections", tmp_path / "d.json", "--json", out, "--bootstrap", "10"
+    status, text = run(data, *options)
+    assert status == 0, text
+    scores = json.loads(out.read_text())
+    assert scores["voc07"]["AP"] == {"blue": 0, "red": pytest.approx(1)}
+    assert scores["voc10"]["mAP"] == pytest.approx(0.5)
+    assert scores["coco"]["AP50"] == pytest.approx(0.5)
