@@ -24,7 +24,7 @@ WORDS = {
     "duplicate": "a better detection has the true box already",
     "background": "overlaps nothing",
     "both": "overlaps a true box of another class, but too little",
-    "missed": "a true box on which there is none of the first two",
+    "missed": "a true box that nothing hits and no error of the first two kinds lies on",
 }
 
 
