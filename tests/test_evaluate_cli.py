@@ -222,3 +222,20 @@ def test_every_layout_gives_the_same(run, mini_voc, tmp_path, layout):
     assert scores["voc07"]["AP"] == {"blue": 0, "red": pytest.approx(1)}
     assert scores["voc10"]["mAP"] == pytest.approx(0.5)
     assert scores["coco"]["AP50"] == pytest.approx(0.5)
+
+
+def test_no_detections_and_no_boxes_that_count(run, data, tmp_path):
+    """A difficult box alone asks for nothing, an empty list finds nothing: no value, no fault, a whole page."""
+    root, _ = data
+    (tmp_path / "none.json").write_text("[]")
+    (root / "ImageSets/Main/hard.txt").write_text("2\n")
+    out, page = tmp_path / "s.json", tmp_path / "r.html"
+    options = "--split", "hard", "--classes", "cat", "--detections", tmp_path / "none.json"
+    status, text = run(root, *options, "--json", out, "--report", page, "--target-precision", "0.5")
+    assert status == 0, text
+    scores = json.loads(out.read_text())
+    assert scores["voc07"] == {"mAP": None, "AP": {"cat": None}}
+    assert set(scores["coco"].values()) == {None}
+    assert "no threshold reaches it" in page.read_text()
+    status, text = run(root, "--split", "test", "--detections", tmp_path / "none.json", "--json", out)
+    assert (status, json.loads(out.read_text())["voc10"]["mAP"]) == (0, 0)
