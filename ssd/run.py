@@ -29,6 +29,7 @@ class Settings:
     data: tuple[str, ...]  # folders in VOC layout
     class_names: tuple[str, ...]
     stages: tuple[Stage, ...]
+    recipe: str | None = None  # that the stages were read from
     split: str = "train"
     val_split: str = "val"
     spec: str | None = None  # None: that of `init`, else "ssd300"

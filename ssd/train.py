@@ -72,6 +72,8 @@ def train(
     run = RunFolder(path, devices.is_chief)
     run.write_settings(settings)
     run.write_text("recipe.toml", recipe_to_toml(settings))
+    if settings.recipe and not meta:
+        say(f"recipe {settings.recipe}, as it is stored in the run folder:\n{recipe_to_toml(settings)}")
     if begin.ledger:
         run.write_text("ledger.json", ledger_to_json(begin.ledger))
     splits = {settings.split: samples, settings.val_split: val_samples}

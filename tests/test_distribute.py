@@ -33,6 +33,7 @@ SCRIPT = Path(tiny_train.__file__)
 RECIPE = """
 [[stages]]
 layers = "bridge"
+precision = "float32"
 epochs = 2
 optimizer = "sgd"
 schedule = "constant"
@@ -43,6 +44,7 @@ ema = 0.5
 
 [[stages]]
 layers = "heads"
+precision = "float32"
 epochs = 1
 schedule = "plateau"
 clip_norm = 0.5
@@ -168,7 +170,15 @@ def test_jax_trains_the_real_network_with_the_same_loss(mini_voc, tmp_path):
         build_model(SPECS["ssd300"], 2),
         ModelCard("start", "ssd300", "vgg16", ("blue", "red")),
     )
-    options = [mini_voc, "--stages", "fc6+heads:1", "--init", tmp_path / "start.weights.h5"]
+    options = [
+        mini_voc,
+        "--stages",
+        "fc6+heads:1",
+        "--precision",
+        "float32",
+        "--init",
+        tmp_path / "start.weights.h5",
+    ]
     options += ["--front", "keras", "--batch-size", "1", "--out"]
     script = ["-m", "ssd.tools.train"]
     for backend in ("tensorflow", "jax"):

@@ -129,15 +129,7 @@ def main(data: tuple, out: Path | None, resume: Path | None, tensorboard: bool, 
         folder = out or Path("runs") / Path(data[0]).resolve().name
         if (folder / "run.json").exists():
             fail(f"{folder} holds a run already: go on with it by --resume {folder}, or choose another --out")
-    if options["recipe"] and not resume:
-        click.echo(run(_recipe_text, settings))
     run(_train, settings, folder, tensorboard)
-
-
-def _recipe_text(settings) -> str:
-    from ssd.recipe import recipe_to_toml
-
-    return recipe_to_toml(settings)
 
 
 def _train(settings, folder: Path, tensorboard: bool) -> None:
@@ -228,7 +220,9 @@ def _settings(
         if value and (key == "cache" or (value != "random" and Path(value).exists())):
             options[key] = str(Path(value).resolve())
     options["transfer"] = make_options(options)
-    return Settings(tuple(str(Path(root).resolve()) for root in data), chosen, parsed, **options)
+    return Settings(
+        tuple(str(Path(root).resolve()) for root in data), chosen, parsed, recipe=recipe, **options
+    )
 
 
 if __name__ == "__main__":
