@@ -225,7 +225,7 @@ def test_every_layout_gives_the_same(run, mini_voc, tmp_path, layout):
 
 
 def test_no_detections_and_no_boxes_that_count(run, data, tmp_path):
-    """A difficult box alone asks for nothing, an empty list finds nothing: no value, no fault, a whole page."""
+    """A difficult box alone asks for nothing, an empty list finds nothing: no value, and a whole page."""
     root, _ = data
     (tmp_path / "none.json").write_text("[]")
     (root / "ImageSets/Main/hard.txt").write_text("2\n")
