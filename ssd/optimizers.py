@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from ssd.backend import keras
 from ssd.distribute import sum_over_devices
 from ssd.stages import Stage
@@ -31,6 +33,10 @@ class LayerRates:
         known = iter(sum_over_devices([grad for grad in grads if grad is not None]))
         grads = [grad if grad is None else next(known) for grad in grads]
         super().apply(grads, trainable_variables)
+
+    def finalize_variable_values(self, var_list: list) -> None:
+        """Nothing: Keras would put the averages into the model after every `fit`, which is a part of an epoch
+        here, and training would go on from them; see `averaged` and `keep_averages`."""
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
         return grads_and_vars  # `apply` did
@@ -137,15 +143,28 @@ def has_converged(stage: Stage, val_maps: list[float]) -> bool:
 @contextmanager
 def averaged(optimizer: keras.Optimizer) -> Iterator[None]:
     """Put the averaged weights (EMA) into the model for a while; nothing without EMA."""
-    pairs = []
-    if optimizer.use_ema:
-        averages = optimizer._model_variables_moving_average
-        pairs = list(zip(optimizer._trainable_variables, averages, strict=True))
-    kept = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
-    for variable, average in pairs:
-        variable.assign(average)
+    kept = [_copy(variable) for variable, _ in _averages(optimizer)]
+    keep_averages(optimizer)
     try:
         yield
     finally:
-        for (variable, _), value in zip(pairs, kept, strict=True):
+        for (variable, _), value in zip(_averages(optimizer), kept, strict=True):
             variable.assign(value)
+
+
+def keep_averages(optimizer: keras.Optimizer) -> None:
+    """Put the averaged weights into the model for good; nothing without EMA."""
+    for variable, average in _averages(optimizer):
+        variable.assign(_copy(average))
+
+
+def _averages(optimizer: keras.Optimizer) -> list[tuple]:
+    if not optimizer.use_ema:
+        return []
+    averages = optimizer._model_variables_moving_average
+    return list(zip(optimizer._trainable_variables, averages, strict=True))
+
+
+def _copy(variable: keras.Variable) -> np.ndarray:
+    """Its numbers: two variables of JAX that share an array are both gone after the next step."""
+    return np.array(keras.ops.convert_to_numpy(variable))

@@ -50,6 +50,8 @@ class Steps(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         now = time.monotonic()
+        if hasattr(self.model, "jax_state_sync"):  # on JAX the variables are empty while `fit` runs
+            self.model.jax_state_sync()
         self._seconds.append(now - self._before)
         self._before = now
         own = {name: float(logs[key]) for key, name in LOGS.items()}

@@ -16,7 +16,14 @@ from ssd.distribute import Devices
 from ssd.features import digest, frozen_features, split_model
 from ssd.history import AP
 from ssd.model import set_precision
-from ssd.optimizers import averaged, has_converged, make_optimizer, plateau_rate, variable_factors
+from ssd.optimizers import (
+    averaged,
+    has_converged,
+    keep_averages,
+    make_optimizer,
+    plateau_rate,
+    variable_factors,
+)
 from ssd.outcome import data_to_json, detections_to_json
 from ssd.recipe import recipe_to_toml
 from ssd.records import Detections, Sample
@@ -165,13 +172,13 @@ def train(
                 if run.add_epoch(model, card, row):
                     run.write_text("detections.json", detections_to_json(val_samples, found))
             if epoch == last:
-                _keep_averages(back, optimizer)
+                keep_averages(optimizer)
             run.save_state(model, optimizer, start_of | {"epoch": epoch})
             shown = logs | {key: value for key, value in scores.items() if not key.startswith(AP)}
             say(f"epoch {epoch}: " + ", ".join(f"{k} {v:.4f}" for k, v in shown.items()))
             watcher.epoch_ended(row, val_samples, found)
         if epoch < last:
-            _keep_averages(back, optimizer)
+            keep_averages(optimizer)
             epoch = last
     watcher.run_ended()
     return run.best
@@ -218,11 +225,6 @@ def plan_stages(
             f"Received: {stages[0].layers!r}{why}, which leaves out {', '.join(sorted(left))}"
         )
     return plan
-
-
-def _keep_averages(back: keras.Model, optimizer: keras.Optimizer) -> None:
-    """At the end of a stage, take the averaged weights for good; nothing without EMA."""
-    optimizer.finalize_variable_values(back.trainable_variables)
 
 
 def _fit(back: keras.Model, batches: Batches, steps: Steps, devices: Devices) -> dict[str, float]:

@@ -20,7 +20,7 @@ def test_the_compiled_model_is_the_same_network(tmp_path, samples, spec, backbon
     save_checkpoint(tmp_path / "a.weights.h5", model, card)
     folder = export_model(tmp_path / "a.weights.h5", tmp_path / "m", notes={"data": "none"})
     batch = preprocess(load_image(samples / "chelsea.png"), 300, card.preprocessing)[None]
-    theirs = _compile(folder / "model.xml", "f32", None)(batch)
+    theirs = _compile(folder / "model.xml", "f32", None, 1)(batch)
     ours = model(batch, training=False)
     for a, b in zip(ours, theirs, strict=True):
         assert np.abs(np.asarray(a) - b).max() < 1e-4
