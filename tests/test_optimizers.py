@@ -7,6 +7,7 @@ from ssd.model import build_model  # noqa: E402
 from ssd.optimizers import (  # noqa: E402
     averaged,
     has_converged,
+    keep_averages,
     learning_rate,
     make_optimizer,
     plateau_rate,
@@ -132,6 +133,19 @@ def test_averaged_weights_are_put_in_and_out_again(dense):
     assert dense.get_weights()[1] == pytest.approx([-1.9])
     with averaged(make_optimizer(Stage("all", 1), 10, {})):
         assert dense.get_weights()[1] == pytest.approx([-1.9])
+
+
+def test_fit_goes_on_from_the_weights_and_not_from_their_averages(dense):
+    # Keras itself puts the averages in at the end of every `fit`.
+    stage = Stage("all", 1, 0.1, optimizer="sgd", schedule="constant", weight_decay=0, clip_norm=0, ema=0.9)
+    optimizer = make_optimizer(stage, 10, {})
+    dense.compile(optimizer, loss="mse")
+    x, y = np.zeros((1, 2), np.float32), np.zeros((1, 1), np.float32)
+    dense.fit(x, y, epochs=1, verbose=0)  # the gradient of the bias is 2 b: 1 - 0.2
+    dense.fit(x, y, epochs=1, verbose=0)  # velocity -0.18 - 0.16
+    assert dense.get_weights()[1] == pytest.approx([0.8 - 0.34])
+    keep_averages(optimizer)
+    assert dense.get_weights()[1] == pytest.approx([0.9 * 0.8 + 0.1 * 0.46])
 
 
 @pytest.mark.parametrize(
