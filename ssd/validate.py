@@ -7,10 +7,10 @@ import numpy as np
 from ssd.anchors import make_anchors
 from ssd.backend import keras
 from ssd.batches import Batches
-from ssd.detector import postprocess
 from ssd.history import AP
 from ssd.loss import ConfidenceLoss, LocationLoss, MatchedAccuracy
 from ssd.metrics.voc import evaluate_voc
+from ssd.postprocess import postprocess
 from ssd.records import Detections, Sample
 from ssd.spec import SSDSpec
 

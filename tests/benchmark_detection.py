@@ -37,7 +37,7 @@ def main() -> None:
         print(f"{name}: {', '.join(f'{v:.2f}' for v in values)} photos/s")
     pairs = zip(*results.values(), strict=True)
     same = all(np.array_equal(a.boxes, b.boxes) and np.array_equal(a.scores, b.scores) for a, b in pairs)
-    print(f"the detections are equal: {same}; {many.streams} streams")
+    print(f"the detections are equal: {same}; {many.network.streams} streams")
 
 
 if __name__ == "__main__":

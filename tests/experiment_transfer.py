@@ -54,13 +54,16 @@ def main() -> None:
     rows += [("d", _run(folder / "d", _settings(given, straight, given.source))[-1])]
     rows += [("e", _run(folder / "e", _settings(given, straight, None))[-1])]
     print(f"{Path(given.data).name}, {given.backbone} cut at {given.cut}, batch {given.batch}")
-    print(f"| run | epochs | minutes | {' | '.join(_SHOWN)} |\n|{'---|' * (3 + len(_SHOWN))}")
+    print(f"| run | epochs | minutes | {' | '.join((*_SHOWN, *_COUNTS))} |")
+    print("|" + "---|" * (3 + len(_SHOWN) + len(_COUNTS)))
     for name, row in rows:
-        numbers = " | ".join(f"{float(row[key]):.3f}" for key in _SHOWN)
-        print(f"| {name} | {row['epoch']} | {float(row['minutes']):.1f} | {numbers} |", flush=True)
+        numbers = [f"{float(row[key]):.3f}" if row[key] != "" else "" for key in _SHOWN]
+        numbers += [f"{int(row[key]):,}" for key in _COUNTS]
+        print(f"| {name} | {row['epoch']} | {float(row['minutes']):.1f} | {' | '.join(numbers)} |")
 
 
-_SHOWN = ("val_loss", "val_acc", "val_matched_acc", "val_mAP")
+_SHOWN = ("seconds_a_step", "val_loss", "val_acc", "val_matched_acc", "val_mAP")
+_COUNTS = ("trainable", "frozen")
 
 
 def _settings(given: argparse.Namespace, stages: tuple, init: str | None) -> Settings:
@@ -86,7 +89,8 @@ def _frozen(settings: Settings) -> dict:
     views = Views(samples, begin.card.ssd_spec, begin.card.preprocessing, max_expand=None)
     batches = Batches(views, len(samples), begin.card.ssd_spec, settings.batch_size)
     scores = validate(begin.model, batches, samples, begin.card.ssd_spec, settings.class_names, [])
-    return scores | {"epoch": 0, "minutes": 0}
+    counts = {"trainable": 0, "frozen": begin.model.count_params()}
+    return scores | counts | {"epoch": 0, "minutes": 0, "seconds_a_step": ""}
 
 
 def _run(folder: Path, settings: Settings) -> list[dict]:

@@ -153,7 +153,7 @@ def test_evaluate(samples, tmp_path, write_xml):
     assert scores["voc07"]["AP"]["dog"] is None
     assert scores["voc07"]["mAP"] == pytest.approx(1)
     model = tmp_path / "model"
-    shutil.copytree(find_model("default"), model)
+    shutil.copytree(find_model("default").parent, model)
     assert ssd("evaluate", root, "--model", model, "--store", "--iou", "0.4").returncode == 0
     stored = json.loads((model / "card.json").read_text())["scores"]["data/val"]
     assert stored["voc07"] == scores["voc07"]

@@ -6,12 +6,25 @@ import pytest
 
 from ssd.anchors import encode, make_anchors
 from ssd.card import ModelCard, card_from_json, card_to_json
-from ssd.detector import Detector, find_model, in_order, postprocess
+from ssd.detector import Detector, find_model, in_order
 from ssd.images import load_image
+from ssd.postprocess import postprocess
 from ssd.spec import SPECS
 
 SPEC = SPECS["ssd300"]
 ANCHORS = make_anchors(SPEC)
+
+
+class FakeNetwork:
+    """Answers what it was given at its start."""
+
+    batch, streams, limits, about = 1, 1, None, "fake"
+
+    def __init__(self, outputs=None):
+        self.outputs = outputs
+
+    def __call__(self, batch):
+        return self.outputs
 
 
 def raw_output(rows, classes=3):
@@ -51,7 +64,7 @@ def test_boxes_are_cut_to_the_image():
 
 
 def test_an_image_of_the_wrong_kind_is_refused():
-    detector = Detector(ModelCard("x", "ssd300", "vgg16", ("a",)), lambda batch: None)
+    detector = Detector(ModelCard("x", "ssd300", "vgg16", ("a",)), FakeNetwork())
     for image in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
             detector(image)
@@ -71,13 +84,13 @@ def test_card_round_trip_and_refusals():
 def test_an_unknown_model_lists_the_known_ones():
     with pytest.raises(FileNotFoundError, match=r"default, .*Received: 'nothing'"):
         find_model("nothing")
-    with pytest.raises(FileNotFoundError, match=r"ssd export best\.weights\.h5"):
+    with pytest.raises(FileNotFoundError, match=r"a checkpoint, .*best\.weights\.h5"):
         find_model("best.weights.h5")
 
 
 def test_a_changed_model_is_refused(tmp_path):
     folder = tmp_path / "m"
-    shutil.copytree(find_model("default"), folder)
+    shutil.copytree(find_model("default").parent, folder)
     with open(folder / "model.bin", "r+b") as file:
         file.write(b"x")
     with pytest.raises(ValueError, match=r"SHA-256.*model\.bin"):
@@ -155,7 +168,7 @@ def test_thresholds_of_a_card():
     assert card_from_json(old.replace('"thresholds": {},', "")).thresholds == {}
     card = ModelCard("x", "ssd300", "vgg16", ("a", "b"), thresholds={"b": 0.25})
     assert card_from_json(card_to_json(card)) == card
-    assert Detector(card, None).operating_point(0.5).tolist() == pytest.approx([0.5, 0.25])
+    assert Detector(card, FakeNetwork()).operating_point(0.5).tolist() == pytest.approx([0.5, 0.25])
     for wrong in ({"c": 0.5}, {"a": 1.5}, {"a": float("nan")}, {"a": "x"}):
         with pytest.raises(ValueError, match=r"thresholds|valid|float"):
             ModelCard("x", "ssd300", "vgg16", ("a", "b"), thresholds=wrong)

@@ -177,7 +177,7 @@ def test_thresholds_go_into_the_card_and_ssd_detect_takes_them(run, samples, tmp
     write_xml(root / "Annotations/chelsea.xml", 451, 300, [("cat", (101, 1, 400, 300), False)])
     (root / "ImageSets/Main").mkdir(parents=True)
     (root / "ImageSets/Main/val.txt").write_text("chelsea\n")
-    shutil.copytree(find_model("default"), model)
+    shutil.copytree(find_model("default").parent, model)
     options = "--model", model, "--iou", "0.4", "--target-precision", "0.5", "--bootstrap", "0"
     status, text = run(root, *options)
     assert status == 0, text

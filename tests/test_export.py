@@ -7,7 +7,7 @@ pytest.importorskip("keras", reason="needs the extra 'train'")
 
 from ssd.card import ModelCard
 from ssd.checkpoint import save_checkpoint
-from ssd.detector import Detector, _compile
+from ssd.detector import Detector
 from ssd.export import export_model
 from ssd.images import load_image, preprocess
 from ssd.model import build_model
@@ -20,7 +20,7 @@ def test_the_compiled_model_is_the_same_network(tmp_path, samples, spec, backbon
     save_checkpoint(tmp_path / "a.weights.h5", model, card)
     folder = export_model(tmp_path / "a.weights.h5", tmp_path / "m", notes={"data": "none"})
     batch = preprocess(load_image(samples / "chelsea.png"), 300, card.preprocessing)[None]
-    theirs = _compile(folder / "model.xml", "f32", None, 1)(batch)
+    theirs = Detector.load(folder).network(batch)[:2]
     ours = model(batch, training=False)
     for a, b in zip(ours, theirs, strict=True):
         assert np.abs(np.asarray(a) - b).max() < 1e-4

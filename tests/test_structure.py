@@ -17,13 +17,15 @@ ROOMS = (
     "metrics.tables metrics.pairs metrics.voc metrics.coco metrics.bootstrap metrics.matches "
     "metrics.errors metrics.confusion metrics.calibration metrics.operating datasets.detections page "
     "evaluation evaluation_page history outcome report watcher progress tensorboard "
-    "augment views_page media catalogue download known detector "
+    "augment views_page media catalogue download known postprocess runtimes.network runtimes.openvino_file "
+    "runtimes.onnx_file runtimes.litert_file detector "
     "transfer.weightfile transfer.names transfer.hdf5 transfer.keras_hdf5 transfer.keras3 transfer.protobuf "
     "transfer.caffe transfer.chainer transfer.pickled transfer.pytorch transfer.tf_checkpoint transfer.read "
     "transfer.classes transfer.convert transfer.generation transfer.pairs transfer.ledger transfer.plan "
     "transfer.target "
     "| backend distribute backbones model loss checkpoint transfer.load transfer.write stages run recipe "
-    "optimizers start batches export features steps validate train"
+    "optimizers start batches export features steps validate train "
+    "runtimes.saved_model runtimes.keras_file"
 ).split()
 
 

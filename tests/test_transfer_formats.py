@@ -212,7 +212,7 @@ def imagenet() -> np.ndarray:
 
     from ssd.detector import find_model
 
-    model = openvino.Core().read_model(find_model("default") / "model.xml")
+    model = openvino.Core().read_model(find_model("default"))
     first = next(op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution")
     scaled = first.input_value(1).get_node()
     scale = scaled.input_value(1).get_node().data.astype(np.float32)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssd.cli import names, run, track
+from ssd.cli import fail, names, run, track
 
 if TYPE_CHECKING:
     from ssd.evaluation import Evaluation, Split
@@ -121,7 +121,7 @@ def _detect(data: Path, split: str, model: str, iou: float, threads: int | None)
     found = [future.result()[1] for future in track(futures, "evaluating", len(source.images))]
     seconds = time.monotonic() - started
     facts = {"model": detector.card.name, "images_per_s": round(len(found) / seconds, 2)}
-    facts["streams"] = detector.streams
+    facts["streams"] = detector.network.streams
     columns = found_of_detections(found)
     return source, Evaluation(truth, columns, iou, detector.card.thresholds), facts
 
@@ -187,7 +187,11 @@ def _store(model: str, scores: dict, wanted: bool) -> None:
     from ssd.card import CARD_NAME, card_from_json, card_to_json
     from ssd.detector import WEIGHTS, find_model
 
-    path = find_model(model) / CARD_NAME
+    path = find_model(model).with_name(CARD_NAME)
+    if not path.is_file():  # a checkpoint, whose card training wrote
+        if wanted:
+            fail(f"--store is for compiled models. Received: {model}")
+        return
     card = card_from_json(path.read_text("utf-8"), str(path))
     chosen = scores.get("operating_points", {}).get("classes", {})
     is_own = WEIGHTS.resolve() not in path.resolve().parents

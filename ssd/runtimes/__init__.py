@@ -1,0 +1,1 @@
+"""Programs that run a compiled network, one adapter each."""

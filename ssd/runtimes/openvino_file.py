@@ -1,0 +1,75 @@
+"""OpenVINO runs model.xml and model.bin, the fastest on a CPU."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import openvino
+
+from ssd.card import ModelCard
+from ssd.runtimes.network import Limits, Options, Outputs
+
+FOUND = "found"  # the output of a graph that suppresses by itself
+
+
+class OpenvinoNetwork:
+    """A graph of OpenVINO on the CPU; see `ssd.runtimes.network.Network`."""
+
+    def __init__(self, graph: openvino.Model, card: ModelCard, options: Options) -> None:
+        self.batch, self.streams = options.batch, options.streams
+        self.about = f"openvino {card.precision}"
+        self.limits = _limits(graph)
+        # OpenVINO picks bfloat16 by itself where the CPU has it; a precision is never silent here.
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if card.precision == "bf16":
+            settings["INFERENCE_PRECISION_HINT"] = "bf16"
+        if options.threads:
+            settings["INFERENCE_NUM_THREADS"] = options.threads
+        if self.streams > 1:
+            settings |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": self.streams}
+        self._compiled = openvino.Core().compile_model(graph, "CPU", settings)
+        self._own = threading.local()
+
+    def __call__(self, batch: np.ndarray) -> Outputs:
+        # A request holds its inputs and outputs: every thread has its own.
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        results = self._own.request.infer(batch, share_inputs=True)
+        found = _split(results[2], len(batch)) if self.limits else None
+        return Outputs(results[0], results[1], found)
+
+
+def load(file: Path, card: ModelCard, options: Options) -> OpenvinoNetwork:
+    """Read a graph for batches of `options.batch`; see `ssd.runtimes.network.open_network`."""
+    try:
+        graph = openvino.Core().read_model(file)
+        shape = graph.input(0).get_partial_shape()
+        if shape.is_dynamic or shape[0].get_length() != options.batch:
+            graph.reshape([options.batch, *(d.get_length() for d in list(shape)[1:])])
+        return OpenvinoNetwork(graph, card, options)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"OpenVINO must accept the model in batches of {options.batch}. Received: {file} ({reason})"
+        ) from None
+
+
+def _limits(graph: openvino.Model) -> Limits | None:
+    """What the suppression in a graph was made with."""
+    for node in graph.get_ops():
+        if node.get_type_name() == "DetectionOutput":
+            has = node.get_attributes()
+            most = has["keep_top_k"]
+            most = most[0] if isinstance(most, list | tuple | np.ndarray) else most
+            return Limits(float(has["confidence_threshold"]), float(has["nms_threshold"]), int(most))
+    return None
+
+
+def _split(rows: np.ndarray, count: int) -> list[tuple]:
+    """(1, 1, N, 7) rows of image, class, score and corners -> boxes, labels and scores of each picture."""
+    rows = rows.reshape(-1, 7)
+    ends = np.flatnonzero(rows[:, 0] < 0)  # the rest is not filled
+    rows = rows[: ends[0]] if len(ends) else rows
+    parts = [rows[rows[:, 0] == i] for i in range(count)]
+    # Class 0 of the graph is background.
+    return [(part[:, 3:7].copy(), part[:, 1].astype(np.int64) - 1, part[:, 2].copy()) for part in parts]
