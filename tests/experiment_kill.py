@@ -25,12 +25,12 @@ SSD = Path(sys.executable).with_name("ssd")
 
 def main() -> None:
     """Print a line a kill and the verdict; the exit status is 1 if anything differs."""
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("--moments", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("options", nargs="*", help="of ssd train")
-    given = parser.parse_args()
+    given, given.options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     with tempfile.TemporaryDirectory() as folder:
         whole, run = Path(folder) / "whole", Path(folder) / "run"
         start = time.monotonic()

@@ -23,6 +23,7 @@ from ssd.run import Settings
 from ssd.stages import Stage
 from ssd.start import start
 from ssd.train import train
+from ssd.transfer.plan import Options
 from ssd.validate import validate
 
 RATES = {"bridge": 5e-4, "then": 2e-4, "straight": 5e-4}
@@ -76,6 +77,7 @@ def _settings(given: argparse.Namespace, stages: tuple, init: str | None) -> Set
         cut=given.cut,
         backbone_weights=given.backbone_weights,
         init=init,
+        transfer=Options(first="conv4_2"),  # what stands before are the bridging layers
         batch_size=given.batch,
         max_expand=2.0,
     )
