@@ -77,6 +77,8 @@ def to_openvino(model: keras.Model) -> openvino.Model:
 def quantise(graph: openvino.Model, pictures: list[np.ndarray]) -> openvino.Model:
     """Quantise to int8 after training, calibrated on pictures.
 
+    L2 normalisations stay in floating point: in eight bits the square of a small map is 0, and 0 / 0 follows.
+
     Args:
         graph: from `to_openvino`.
         pictures: (S, S, 3) float32, preprocessed as the network wants them; at least one.
@@ -89,4 +91,19 @@ def quantise(graph: openvino.Model, pictures: list[np.ndarray]) -> openvino.Mode
         raise ValueError("int8 must be calibrated on pictures. Received: none")
     nncf.set_log_level(logging.ERROR)
     data = nncf.Dataset([picture[None] for picture in pictures])
-    return nncf.quantize(graph, data, subset_size=len(pictures))
+    exact = nncf.IgnoredScope(names=normalisations(graph))
+    return nncf.quantize(graph, data, subset_size=len(pictures), ignored_scope=exact)
+
+
+def normalisations(graph: openvino.Model) -> list[str]:
+    """Names of the operations x / sqrt(sum(x * x) + epsilon), of every one in a graph."""
+    names = []
+    for node in graph.get_ops():
+        if node.get_type_name() != "ReduceSum":
+            continue
+        chain = [node.input_value(0).get_node(), node]
+        while chain[-1].get_type_name() in ("ReduceSum", "Add", "Power", "Sqrt"):
+            chain.append(next(iter(chain[-1].output(0).get_target_inputs())).get_node())
+        if chain[-1].get_type_name() == "Divide":
+            names += [part.get_friendly_name() for part in chain]
+    return names
