@@ -17,7 +17,7 @@ ROOMS = (
     "metrics.tables metrics.pairs metrics.voc metrics.coco metrics.bootstrap metrics.matches "
     "metrics.errors metrics.confusion metrics.calibration metrics.operating datasets.detections page "
     "evaluation evaluation_page history outcome report watcher progress tensorboard "
-    "augment views_page media catalogue download known postprocess runtimes.network runtimes.openvino_file "
+    "augment views_page media catalogue download known pipeline postprocess runtimes.network runtimes.openvino_file "
     "runtimes.onnx_file runtimes.litert_file detector "
     "transfer.weightfile transfer.names transfer.hdf5 transfer.keras_hdf5 transfer.keras3 transfer.protobuf "
     "transfer.caffe transfer.chainer transfer.pickled transfer.pytorch transfer.tf_checkpoint transfer.read "

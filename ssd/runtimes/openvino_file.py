@@ -45,6 +45,7 @@ def load(file: Path, card: ModelCard, options: Options) -> OpenvinoNetwork:
         graph = openvino.Core().read_model(file)
         shape = graph.input(0).get_partial_shape()
         if shape.is_dynamic or shape[0].get_length() != options.batch:
+            _free_batch(graph)
             graph.reshape([options.batch, *(d.get_length() for d in list(shape)[1:])])
         return OpenvinoNetwork(graph, card, options)
     except RuntimeError as error:
@@ -52,6 +53,17 @@ def load(file: Path, card: ModelCard, options: Options) -> OpenvinoNetwork:
         raise ValueError(
             f"OpenVINO must accept the model in batches of {options.batch}. Received: {file} ({reason})"
         ) from None
+
+
+def _free_batch(graph: openvino.Model) -> None:
+    """Let every reshape to one picture take any number: a graph made for 1 has that 1 in its constants."""
+    for node in graph.get_ops():
+        if node.get_type_name() != "Reshape" or node.get_output_partial_shape(0).is_dynamic:
+            continue
+        target = node.input_value(1).get_node()
+        if target.get_type_name() == "Constant" and target.get_data().tolist()[:1] == [1]:
+            sides = np.int64([-1, *list(node.get_output_shape(0))[1:]])
+            node.input(1).replace_source_output(openvino.opset1.constant(sides).output(0))
 
 
 def _limits(graph: openvino.Model) -> Limits | None:
