@@ -15,7 +15,8 @@ def in_order(call: Callable, items: Iterable, workers: int) -> Iterator[Future]:
 
     Args:
         call: takes an item.
-        items: taken by the caller's thread, as the futures are asked for.
+        items: taken by the caller's thread, as the futures are asked for; an error that they end with
+            is raised after the futures of those before it.
         workers: threads; one item more than these waits.
     Returns:
         a generator; closing it lets running calls end and starts no more.
@@ -23,12 +24,16 @@ def in_order(call: Callable, items: Iterable, workers: int) -> Iterator[Future]:
     waiting: deque[Future] = deque()
     pool = ThreadPoolExecutor(workers)
     try:
-        for item in items:
+        for kind, item in _entries(items):
+            if kind is not _ITEM:
+                break
             waiting.append(pool.submit(call, item))
             if len(waiting) > workers + 1:
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
+        if kind is _ERROR:
+            raise item
     finally:
         pool.shutdown(cancel_futures=True)  # nobody will ask for these
 
@@ -47,9 +52,9 @@ def ahead(items: Iterable, count: int) -> Iterator:
     thread = threading.Thread(target=_fill, args=(items, ready, closed), daemon=True)
     thread.start()
     try:
-        while (entry := ready.get())[0] == _ITEM:
+        while (entry := ready.get())[0] is _ITEM:
             yield entry[1]
-        if entry[0] == _ERROR:
+        if entry[0] is _ERROR:
             raise entry[1]
     finally:
         closed.set()
@@ -60,19 +65,23 @@ _ITEM, _ERROR, _END = "item", "error", "end"
 _PATIENCE_S = 0.05  # between looks at whether anybody still wants items
 
 
-def _fill(items: Iterable, ready: queue.Queue, closed: threading.Event) -> None:
-    items = iter(items)
-    last = (_END, None)
+def _entries(items: Iterable) -> Iterator[tuple]:
+    """The items, then how they end: with an error, or just so."""
     try:
         for item in items:
-            if not _put(ready, (_ITEM, item), closed):
-                break
-    except BaseException as error:
-        last = (_ERROR, error)
-    finally:
-        if close := getattr(items, "close", None):
-            close()
-    _put(ready, last, closed)
+            yield _ITEM, item
+    except Exception as error:
+        yield _ERROR, error
+    else:
+        yield _END, None
+
+
+def _fill(items: Iterable, ready: queue.Queue, closed: threading.Event) -> None:
+    for entry in _entries(items):
+        if not _put(ready, entry, closed):
+            break
+    if close := getattr(items, "close", None):
+        close()
 
 
 def _put(ready: queue.Queue, entry: tuple, closed: threading.Event) -> bool:

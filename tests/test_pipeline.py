@@ -79,3 +79,14 @@ def test_an_error_comes_after_the_items_before_it():
     with pytest.raises(ValueError, match="must be whole"):
         next(made)
     assert list(ahead([], 1)) == []
+
+
+def test_what_came_before_an_error_of_the_items_is_not_lost():
+    def items():
+        yield from (1, 2, 3)
+        raise ValueError("breaks off")
+
+    futures, seen = in_order(lambda i: i, items(), 2), []
+    with pytest.raises(ValueError, match="breaks off"):
+        seen.extend(future.result() for future in futures)
+    assert seen == [1, 2, 3]
