@@ -103,6 +103,8 @@ def main(
     if not files:
         fail("nothing to do")
     many = len(files) > 1 or is_video(files[0])
+    if many:
+        _leave_cores_to_the_network()
     detector = run(Detector.load, model, threads, many=many, batch=batch)
     wanted = names(classes)
     if unknown := set(wanted) - set(detector.class_names):
@@ -123,6 +125,13 @@ def main(
     if faults:
         click.echo(f"{len(faults)} of the inputs failed", err=True)
         raise SystemExit(1)
+
+
+def _leave_cores_to_the_network() -> None:
+    """Pictures run beside each other: OpenCV's own threads, which spin, would only take turns with them."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 @dataclass
