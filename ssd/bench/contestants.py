@@ -65,7 +65,7 @@ def contestants(
     for model in models:
         detector = Detector.load(model, options.threads, batch=options.batch)
         twins.append(Twins(detector, find_model(model), folder, onnx, options))
-        name = _unused(f"{detector.card.name}, {detector.network.about}", [c.name for c in found])
+        name = _unused(detector.network.about, str(model), [c.name for c in found])
         found.append(Contestant(name, "model", detector, _flops(twins[-1]), str(model), find_model(model)))
     return found + (_rivals(found, against, twins[0]) if against else [])
 
@@ -80,7 +80,8 @@ def _rivals(models: list[Contestant], against: tuple[str, ...], twins: Twins) ->
         network = open_rival(name, twins)
         given = twins.onnx and name != "torch"
         note = f"the network of {twins.onnx}" if given else "float32 weights from the first model"
-        found.append(Contestant(network.about, "against", Detector(card, network), flops, note=note))
+        title = _unused(network.about, "against", [c.name for c in models])
+        found.append(Contestant(title, "against", Detector(card, network), flops, note=note))
     return found
 
 
@@ -100,8 +101,7 @@ def _flops(twins: Twins) -> int | None:
         return None
 
 
-def _unused(name: str, taken: list[str]) -> str:
-    found, number = name, 2
-    while found in taken:
-        found, number = f"{name} ({number})", number + 1
-    return found
+def _unused(about: str, model: str, taken: list[str]) -> str:
+    """Runtime and precision; of a second model with the same, also what the user called it."""
+    names = [about, f"{about}, {model}", *(f"{about}, {model} ({i})" for i in range(2, len(taken) + 3))]
+    return next(name for name in names if name not in taken)

@@ -11,7 +11,7 @@ from ssd.runtimes.network import Outputs, cores
 class OpencvNetwork:
     """cv2.dnn, float32; see `ssd.runtimes.network.Network`."""
 
-    limits, streams, about = None, 1, f"opencv {cv2.__version__} f32"
+    limits, streams, about = None, 1, "opencv f32"
 
     def __init__(self, file: Path, threads: int | None, batch: int, channels_last: bool) -> None:
         cv2.setNumThreads(threads or cores())
@@ -30,7 +30,7 @@ class OpencvNetwork:
 class OnnxruntimeNetwork:
     """A session of ONNX Runtime on the CPU, float32; see `ssd.runtimes.network.Network`."""
 
-    limits, streams = None, 1
+    limits, streams, about = None, 1, "onnxruntime f32"
 
     def __init__(self, file: Path, threads: int | None, batch: int, channels_last: bool) -> None:
         import onnxruntime
@@ -40,8 +40,7 @@ class OnnxruntimeNetwork:
         settings.intra_op_num_threads = threads or cores()
         # Threads that spin after a run would slow down whoever comes next in turn.
         settings.add_session_config_entry("session.force_spinning_stop", "1")
-        self.about, self.batch = f"onnxruntime {onnxruntime.__version__} f32", batch
-        self._channels_last = channels_last
+        self.batch, self._channels_last = batch, channels_last
         try:
             self._session = onnxruntime.InferenceSession(str(file), settings, ["CPUExecutionProvider"])
         except Exception as error:  # its errors have no base class but this

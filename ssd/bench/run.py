@@ -83,8 +83,9 @@ def bench(plan: Plan, say: Callable[[str], None] = lambda text: None) -> dict:
         report["rows"] = [row(c, done, report["limits"]) | fresh.get(c.name, {}) for c in some]
         for c, line in zip(some, report["rows"], strict=True):
             line["score_difference"] = score_difference(some[0].detector, c.detector, plan.photos[0])
-            say(f"mAP of {c.name}" if c.name in splits else "")
-            line["map"] = score(c.model, splits[c.name], plan.threads) if c.name in splits else None
+            if c.name in splits:
+                say(f"mAP of {c.name}")
+                line["map"] = score(c.model, splits[c.name], plan.threads)
         report["ratios"] = ratios(some, done)
         report["rates"] = _rates(plan, folder, say) if plan.rates else None
         report["machine"]["load_after"] = load()
@@ -101,7 +102,7 @@ def measure(plan: Plan, some: list[Contestant], machine: list[Probe]) -> list[di
     visits = {c.name: lambda number, d=c.detector: visit(d, files(number), number % 2 == 1) for c in some} | {
         probe.name: probe for probe in machine
     }
-    return alternate(visits, plan.rounds, plan.seconds, warm_up=min(2, max(1, len(plan.photos))))
+    return alternate(visits, plan.rounds, plan.seconds, warm_up=1)
 
 
 def row(contestant: Contestant, done: list[dict], found: dict | None) -> dict:

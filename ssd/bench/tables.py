@@ -5,6 +5,7 @@ from typing import NamedTuple
 from ssd.bench.visit import PARTS
 
 HEADS = {"boxes": "boxes + NMS"}
+FAILED = "the parts do NOT sum to the whole within 5 %; more rounds or a quieter machine may help:"
 
 
 class Table(NamedTuple):
@@ -47,10 +48,10 @@ def about(report: dict) -> str:
     m, s = report["machine"], report["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
     return (
-        f"{m['date']}, {m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, computes in "
-        f"{', '.join(m['capabilities'])}; {s['threads']} threads, batch {s['batch']}, {s['rounds']} rounds in "
-        f"turns over {s['photos']} photos; load {_load(m['load_before'])} before and {_load(m['load_after'])} "
-        f"after. Python {m['python']}, {versions}."
+        f"{m['date']}, {m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {' '.join(m['capabilities'])}; "
+        f"{s['threads']} threads, batch {s['batch']}; {s['rounds']} rounds over {s['photos']} photos; "
+        f"load {_load(m['load_before'])} before, {_load(m['load_after'])} after; "
+        f"Python {m['python']}, {versions}."
     )
 
 
@@ -69,25 +70,20 @@ def _cost(report: dict) -> Table:
         total, gap = _number(r["sum_of_parts_ms"]), f"{r['gap_percent']:+.1f} %"
         rows.append([r["name"], *parts, total, _marks(r["whole_ms"]), gap, _marks(r["photo_to_boxes_ms"])])
         if not r["adds_up"]:
-            notes.append(
-                f"{r['name']}: the parts do NOT sum to the whole within 5 %: {gap}; the machine was busy?"
-            )
+            notes.append(f"{r['name']}: {FAILED} {gap}")
     if not notes:
         notes = ["the parts sum to the whole, timed on its own, within 5 % in every row"]
     return Table("What a photo costs", header, rows, notes)
 
 
 def _models(report: dict) -> Table:
-    header = (
-        "network,precision,MB,ms,GFLOP,GFLOP/s,of limit,memory MB,cold start s,mAP VOC07,score difference"
-    )
+    header = "network,MB,ms,GFLOP,GFLOP/s,of limit,memory MB,cold start s,mAP VOC07,score difference"
     rows, notes = [], []
     for r in report["rows"]:
         start, found = r["cold_start_s"], r["map"]
         rows.append(
             [
                 r["name"],
-                r["precision"],
                 _number(r["size_mb"]),
                 _number(r["parts_ms"]["network"]["p50"]),
                 _number(r["network_gflop"]),

@@ -50,7 +50,7 @@ class TorchSSD300(nn.Module):
 class TorchNetwork:
     """The network in eager mode without gradients; see `ssd.runtimes.network.Network`."""
 
-    limits, streams, about = None, 1, f"torch {torch.__version__} eager f32"
+    limits, streams, about = None, 1, "torch eager f32"
 
     def __init__(self, arrays: Arrays, num_classes: int, threads: int | None = None, batch: int = 1) -> None:
         torch.set_num_threads(threads or cores())
