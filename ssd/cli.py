@@ -9,6 +9,7 @@ import click
 
 # What `ssd --help` says of each, so that it need not import them.
 COMMANDS = {
+    "bench": "Measure what detection costs on this CPU, against other runtimes and the machine's limits.",
     "data": "Check, measure, convert and split labelled photos.",
     "detect": "Find objects in images and videos and draw their boxes.",
     "evaluate": "Score a model, or detections of any program, by the rules of PASCAL VOC and COCO.",
