@@ -123,8 +123,8 @@ class VideoWriter:
         stream = self._container.add_stream("libx264", rate=self._rate)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.time_base = 1 / Fraction(self._rate)
-        # Half the time of "veryfast" at crf 20, the same 47 to 48 dB, files a quarter larger: the network
-        # needs the cores.
+        # 50 to 60 % of the time of "veryfast" at crf 20, within 0.2 dB of it, files 22 to 29 % larger, on two
+        # clips: the network needs the cores.
         stream.options = {"crf": "23", "preset": "superfast"}
         return stream
 
