@@ -47,11 +47,16 @@ class OnePhoto:
 def test_features_that_are_not_finite_are_named_with_their_photo(front, tmp_path, cache_views):
     front.get_layer("norm").set_weights([np.full(8, np.inf, np.float32)])
     views = OnePhoto(tmp_path / "night.jpg")
-    with pytest.raises(ValueError, match=r"finite features.*view 0.*night\.jpg"):
+    folder = tmp_path / "cache"
+
+    def first() -> tuple:
         get, _ = frozen_features(
-            front, views, views, "f32", cache_views, tmp_path, print, lambda items, text, total: items
+            front, views, views, "f32", cache_views, folder, print, lambda items, text, total: items
         )
-        get(0)
+        return get(0)
+
+    with pytest.raises(ValueError, match=r"finite features.*view 0.*night\.jpg"):
+        first()
 
 
 def test_a_cache_refuses_what_float16_cannot_hold(tmp_path):
