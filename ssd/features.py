@@ -56,7 +56,7 @@ class CompiledFront:
     def __init__(self, front: keras.Model, pictures: list[np.ndarray] | None) -> None:
         import openvino
 
-        from ssd.export import quantise, to_openvino
+        from ssd.exporters.openvino_file import quantise, to_openvino
 
         graph = to_openvino(front)
         graph = quantise(graph, pictures) if pictures else graph

@@ -19,7 +19,7 @@ ROOMS = (
     "evaluation evaluation_page history outcome report watcher progress tensorboard "
     "augment views_page sources targets media stop cache catalogue download known pipeline postprocess "
     "runtimes.network runtimes.openvino_lean runtimes.openvino_cache runtimes.openvino_file "
-    "runtimes.onnx_file runtimes.litert_file detector "
+    "runtimes.onnx_file runtimes.litert_file detector parity "
     "bench.layers bench.graph bench.flops bench.torch_network bench.onnx_graph bench.onnx_networks "
     "bench.rounds bench.visit bench.limits bench.machine bench.processes bench.rates bench.rivals "
     "bench.contestants bench.sources bench.score bench.run bench.tables "
@@ -28,8 +28,9 @@ ROOMS = (
     "transfer.classes transfer.convert transfer.generation transfer.pairs transfer.ledger transfer.plan "
     "transfer.target "
     "| backend distribute backbones model loss checkpoint transfer.load transfer.write stages run recipe "
-    "optimizers start batches export features steps validate train "
-    "runtimes.saved_model runtimes.keras_file"
+    "optimizers start batches exporters.graph exporters.openvino_file exporters.onnx_file "
+    "exporters.litert_file exporters.saved_model features steps validate train "
+    "runtimes.saved_model runtimes.keras_file export"
 ).split()
 
 
