@@ -7,6 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+# As ssd.backend has it; a test file may import Keras before it does.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
 SHARED = ROOT.parent / "shared"

@@ -8,7 +8,7 @@ from ssd.backend import keras
 
 
 def frozen_function(model: keras.Model, batch: int | None) -> Callable:
-    """A concrete function of TensorFlow, weights as constants: image -> class_logits, box_deltas.
+    """A concrete function of TensorFlow, weights as constants: image -> (class_logits, box_deltas).
 
     Args:
         model: a detector.
@@ -16,13 +16,16 @@ def frozen_function(model: keras.Model, batch: int | None) -> Callable:
     Raises:
         ValueError: Keras does not run on TensorFlow, the one backend that converts.
     """
+    need_tensorflow()
+    import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    return convert_variables_to_constants_v2(function_of(model, batch).get_concrete_function())
+    function = tf.function(_infer(model, tuple), [image_spec(model, batch)], autograph=False)
+    return convert_variables_to_constants_v2(function.get_concrete_function())
 
 
-def function_of(model: keras.Model, batch: int | None) -> Callable:
-    """The same as a `tf.function` whose weights are variables.
+def named_function(model: keras.Model, batch: int | None) -> Callable:
+    """A `tf.function` whose weights are variables: image -> {class_logits, box_deltas}.
 
     Raises:
         ValueError: Keras does not run on TensorFlow.
@@ -30,13 +33,23 @@ def function_of(model: keras.Model, batch: int | None) -> Callable:
     need_tensorflow()
     import tensorflow as tf
 
-    image = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), tf.float32, "image")
+    names = "class_logits", "box_deltas"
+    infer = _infer(model, lambda outputs: dict(zip(names, outputs, strict=True)))
+    return tf.function(infer, [image_spec(model, batch)], autograph=False)
 
-    def infer(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        class_logits, box_deltas = model(image, training=False)
-        return {"class_logits": class_logits, "box_deltas": box_deltas}
 
-    return tf.function(infer, input_signature=[image])
+def image_spec(model: keras.Model, batch: int | None) -> object:
+    """The TensorSpec of the input."""
+    import tensorflow as tf
+
+    return tf.TensorSpec((batch, *model.inputs[0].shape[1:]), tf.float32, "image")
+
+
+def _infer(model: keras.Model, form: Callable) -> Callable:
+    def infer(image):
+        return form(model(image, training=False))
+
+    return infer
 
 
 def need_tensorflow() -> None:

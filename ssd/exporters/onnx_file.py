@@ -8,7 +8,7 @@ import numpy as np
 
 from ssd.backend import keras
 from ssd.card import ModelCard, card_to_json
-from ssd.exporters.graph import batches, function_of
+from ssd.exporters.graph import batches, named_function
 
 PRECISIONS = ("f32", "int8")
 OPSET = 17
@@ -32,7 +32,7 @@ def write(
         import tf2onnx
     except ImportError as error:
         raise ImportError("--format onnx needs an extra: pip install '.[onnx]'") from error
-    function, file = function_of(model, batch), folder / "model.onnx"
+    function, file = named_function(model, batch), folder / "model.onnx"
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -6,7 +6,7 @@ import numpy as np
 
 from ssd.backend import keras
 from ssd.card import ModelCard
-from ssd.exporters.graph import function_of
+from ssd.exporters.graph import named_function
 
 PRECISIONS = ("f32",)
 
@@ -20,7 +20,7 @@ def write(
     nms: bool,
 ) -> None:
     """Write saved_model/ with the signature serving_default; see `ssd.export.export_model`."""
-    function = function_of(model, batch)
+    function = named_function(model, batch)
     import tensorflow as tf
 
     module = tf.Module()
