@@ -59,8 +59,12 @@ def export_model(
     return folder
 
 
-def to_openvino(model: keras.Model) -> openvino.Model:
-    """Convert a Keras model for batches of one picture, float32.
+def to_openvino(model: keras.Model, batch: int | None = 1) -> openvino.Model:
+    """Convert a Keras model, float32.
+
+    Args:
+        model: of one input.
+        batch: pictures in a batch; None: any count.
 
     Raises:
         ValueError: Keras does not run on TensorFlow, the one backend that converts.
@@ -70,7 +74,7 @@ def to_openvino(model: keras.Model) -> openvino.Model:
     import tensorflow as tf
 
     function = tf.function(lambda x: model(x, training=False))
-    spec = tf.TensorSpec((1, *model.inputs[0].shape[1:]), tf.float32)
+    spec = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), tf.float32)
     return openvino.convert_model(function.get_concrete_function(spec))
 
 
