@@ -63,7 +63,6 @@ class LayerRates:
         factor = self._factors.get(own.path, 1.0)
         super().update_step(gradient, variable, learning_rate * factor)
 
-
     def _use_weight_decay(self, variable: object) -> bool:
         own = self._trainable_variables[self._get_variable_index(variable)]
         return own.path not in self._held and super()._use_weight_decay(variable)
@@ -142,9 +141,7 @@ def learning_rate(stage: Stage, steps: int) -> float | keras.optimizers.schedule
     return peak
 
 
-def plateau_rate(
-    stage: Stage, val_losses: list[float], factor: float = _DROP, least: float = 0.0
-) -> float:
+def plateau_rate(stage: Stage, val_losses: list[float], factor: float = _DROP, least: float = 0.0) -> float:
     """Learning rate of the next epoch of a "plateau" schedule.
 
     Args:

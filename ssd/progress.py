@@ -64,6 +64,14 @@ class Pace:
         return epoch, epoch + self._between + later
 
 
+def live_table(score: str = "val_mAP") -> "LiveTable | None":
+    """A live table where standard error is a terminal that can show one; else lines are all there is."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return LiveTable(console, score=score) if console.is_terminal and not console.is_dumb_terminal else None
+
+
 class LiveTable(Watcher):
     """A table on a terminal, below the lines that are printed, drawn anew at steps, twice a second at most.
 

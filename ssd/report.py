@@ -115,6 +115,7 @@ def curve_pictures(rows: list[dict], title: str, columns: dict[str, str], is_sha
             # A single epoch is a point, which a line would not show.
             marker = "o" if len(rows) < 30 else None
             axes.plot([row["epoch"] for row in rows], values, label=label, marker=marker, markersize=3)
+        log = log and any(line.get_ydata().max() > 0 for line in axes.get_lines())
         name = f"1 minus {title}" if log and is_share else title[0].upper() + title[1:]
         if log:
             axes.set_yscale("log", nonpositive="mask")

@@ -13,11 +13,12 @@ ROOMS = (
     "boxes spec anchors images records draw card datasets.labelled datasets.voc datasets.coco "
     "datasets.yolo datasets.csv_file datasets.read datasets.convert datasets.photos datasets.faults "
     "datasets.box_faults datasets.class_faults datasets.photo_faults datasets.doctor datasets.parts "
-    "datasets.ceiling datasets.fit datasets.stats datasets.charts datasets.tables results "
+    "datasets.crops datasets.ceiling datasets.fit datasets.stats datasets.charts datasets.tables results "
     "metrics.tables metrics.pairs metrics.voc metrics.coco metrics.bootstrap metrics.matches "
     "metrics.errors metrics.confusion metrics.calibration metrics.operating datasets.detections page "
     "evaluation evaluation_page history outcome report watcher progress tensorboard "
-    "augment views_page media catalogue download known postprocess runtimes.network runtimes.openvino_file "
+    "augment views_page media catalogue download known classify.spec classify.data classify.scores classify.report "
+    "postprocess runtimes.network runtimes.openvino_file "
     "runtimes.onnx_file runtimes.litert_file detector "
     "transfer.weightfile transfer.names transfer.hdf5 transfer.keras_hdf5 transfer.keras3 transfer.protobuf "
     "transfer.caffe transfer.chainer transfer.pickled transfer.pytorch transfer.tf_checkpoint transfer.read "
@@ -25,6 +26,8 @@ ROOMS = (
     "transfer.target "
     "| backend distribute backbones model loss checkpoint transfer.load transfer.write stages run recipe "
     "optimizers start batches export features steps validate train "
+    "classify.input_stage classify.network classify.cifar classify.batches classify.run classify.start "
+    "classify.evaluate classify.features classify.train classify.summary "
     "runtimes.saved_model runtimes.keras_file"
 ).split()
 
@@ -63,7 +66,7 @@ def test_no_keras_above_the_line(room):
 
 def test_the_package_and_its_commands_import_no_keras():
     code = (
-        "import sys, ssd, ssd.cli, ssd.tools.detect, ssd.tools.evaluate, ssd.tools.train, ssd.tools.report;"
+        "import sys, ssd, ssd.cli, ssd.tools.detect, ssd.tools.evaluate, ssd.tools.train, ssd.tools.report, ssd.tools.classify;"
         "import ssd.media, ssd.results, ssd.tools.data, ssd.datasets.doctor, ssd.datasets.charts;"
         "heavy = 'tensorflow keras albumentations openvino matplotlib jinja2 yaml PIL tensorboardX'.split();"
         "print([m for m in heavy if m in sys.modules])"

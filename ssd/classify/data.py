@@ -68,18 +68,19 @@ def read_folders(
         raise FileNotFoundError(f"class folders must lie in a folder. Received: {folder}")
     found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     _check_classes([path.name for path in found], folder, class_names)
+    classes = class_names or tuple(path.name for path in found)
     names, labels = [], []
-    for label, path in enumerate(found):
+    for path in found:
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         if not files:
             raise ValueError(f"a class must have images. Received: none in {path}")
         if len(files) < least:
             raise ValueError(f"a class must have {least} images or more. Received: {len(files)} in {path}")
         names += map(str, files)
-        labels += [label] * len(files)
+        labels += [classes.index(path.name)] * len(files)
     if len(names) < LEAST:
         raise ValueError(f"there must be {LEAST} images or more. Received: {len(names)} in {folder}")
-    return ImageSet(tuple(path.name for path in found), np.array(labels, np.int64), tuple(names))
+    return ImageSet(classes, np.array(labels, np.int64), tuple(names))
 
 
 def divide(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -95,7 +96,9 @@ def divide(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSe
     for label, name in enumerate(images.class_names):
         rows = np.flatnonzero(images.labels == label)
         if len(rows) < LEAST:
-            raise ValueError(f"a class must have {LEAST} images or more to divide. Received: {len(rows)} of {name}")
+            raise ValueError(
+                f"a class must have {LEAST} images or more to divide. Received: {len(rows)} of {name}"
+            )
         count = min(len(rows) - 1, max(1, round(share * len(rows))))
         held += rng.permutation(rows)[:count].tolist()
     rest = np.setdiff1d(np.arange(len(images)), held)

@@ -1,7 +1,7 @@
 """A run folder of a classifier: settings, checkpoints with their card, and the extractor for a detector."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -123,14 +123,9 @@ def save_classifier(path: str | Path, model: keras.Model, card: ClassifierCard) 
     _save(Path(path), model, {CARD: card_to_json(card)})
 
 
-def load_classifier(path: str | Path) -> tuple[keras.Model, ClassifierCard]:
-    """The classifier of a checkpoint, or the best one of a run folder.
-
-    Raises:
-        ValueError: the file is damaged, or no classifier's.
-    """
-    path = Path(path)
-    path = path / "checkpoints" / f"best{SUFFIX}" if path.is_dir() else path
+def read_checkpoint_card(path: str | Path) -> ClassifierCard:
+    """The card of a checkpoint, or of the best one of a run folder. Raises ValueError: it has none."""
+    path = _checkpoint(path)
     try:
         with h5py.File(path, "r") as file:
             text = file.attrs[CARD]
@@ -139,7 +134,16 @@ def load_classifier(path: str | Path) -> tuple[keras.Model, ClassifierCard]:
             f"a classifier must be a run folder or a {SUFFIX} file of ssd classify train. "
             f"Received: {path} ({error})"
         ) from None
-    card = card_from_json(text, str(path))
+    return card_from_json(text, str(path))
+
+
+def load_classifier(path: str | Path) -> tuple[keras.Model, ClassifierCard]:
+    """The classifier of a checkpoint, or the best one of a run folder.
+
+    Raises:
+        ValueError: the file is damaged, or no classifier's.
+    """
+    path, card = _checkpoint(path), read_checkpoint_card(path)
     model = build_classifier(card.network, card.network.outputs(card.class_names))
     try:
         model.load_weights(path)
@@ -171,6 +175,11 @@ def save_extractor(path: str | Path, model: keras.Model, network: Network) -> No
     _save(Path(path), keras.Model(image, x), {}, factor)
 
 
+def _checkpoint(path: str | Path) -> Path:
+    path = Path(path)
+    return path / "checkpoints" / f"best{SUFFIX}" if path.is_dir() else path
+
+
 def _save(path: Path, model: keras.Model, texts: dict[str, str], factor: float = 1.0) -> None:
     if not path.name.endswith(SUFFIX):
         raise ValueError(f"a checkpoint must end in {SUFFIX}. Received: {path}")
@@ -193,8 +202,3 @@ def _scale_biases(file: h5py.File, factor: float) -> None:
         variables = member["vars"]
         if variables.attrs.get("name") in (*VGG, "fc6", "fc7"):
             variables["1"][...] = variables["1"][...] * factor
-
-
-def settings_to_json(settings: Settings) -> str:
-    """The text of run.json."""
-    return json.dumps(asdict(settings), indent=2) + "\n"

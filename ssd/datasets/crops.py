@@ -132,11 +132,17 @@ def _check_names(names: tuple[str, ...], data: str | Path) -> None:
         raise ValueError(f"there must be labelled objects. Received: none in {data}")
     seen: dict[str, str] = {}
     for name in names:
-        bad = not name.strip(" .") or name.startswith(".") or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name)
+        bad = (
+            not name.strip(" .")
+            or name.startswith(".")
+            or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name)
+        )
         if bad or len(name.encode()) > 200 or name != name.strip():
             raise ValueError(f"a class must have a name that a folder can have. Received: {name!r} in {data}")
         if (other := seen.setdefault(name.casefold(), name)) != name:
-            raise ValueError(f"two classes must differ by more than case. Received: {other} and {name} in {data}")
+            raise ValueError(
+                f"two classes must differ by more than case. Received: {other} and {name} in {data}"
+            )
 
 
 def _untracked(items: list, text: str, total: int) -> list:
