@@ -42,7 +42,7 @@ def read_history(folder: str | Path, first: int = 0, last: int | None = None) ->
 
 
 def write_history(folder: str | Path, rows: list[dict], short: tuple[str, ...] = TSV) -> None:
-    """Write both files, each beside its name and renamed; AP_ columns come last, `short` are those of the TSV."""
+    """Write both files, each beside its name and renamed; AP_ columns come last, `short` go into the TSV."""
     names = list(dict.fromkeys(key for row in rows[::-1] for key in row))
     names.sort(key=lambda name: name.startswith(AP))
     _write(Path(folder) / "history.csv", names, rows, "excel")

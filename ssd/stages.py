@@ -135,8 +135,8 @@ def choose_layers(
         found = groups.get(word) or {name for i, name in names.items() if fits(i, name)}
         if not found:
             raise ValueError(
-                f"{what} must name layers: {', '.join((*WORDS, *groups))}, a range such as 2:4 or a pattern of "
-                f"{list(names.values())}. Received: {word!r}"
+                f"{what} must name layers: {', '.join(dict.fromkeys((*WORDS, *groups)))}, a range such as "
+                f"2:4 or a pattern of {list(names.values())}. Received: {word!r}"
             )
         chosen |= found
     return chosen

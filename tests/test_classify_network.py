@@ -153,10 +153,10 @@ def test_a_wrong_input_stage_is_named(text):
 def test_wrong_fields_are_named(values, words):
     with pytest.raises(ValueError, match=words):
         Network(**values)
-    with pytest.raises(ValueError, match="sigmoid must have 2 classes. Received: 3"):
+    with pytest.raises(ValueError, match=r"sigmoid must have 2 classes\. Received: 3"):
         Network(output="sigmoid").outputs(("a", "b", "c"))
 
 
 def test_a_cut_that_is_no_map_is_refused():
-    with pytest.raises(ValueError, match="cut must be one of conv1_1, .*pool5. Received: 'pool9'"):
+    with pytest.raises(ValueError, match=r"cut must be one of conv1_1, .*pool5\. Received: 'pool9'"):
         build_classifier(Network(cut="pool9"), 2)

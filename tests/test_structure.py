@@ -17,7 +17,8 @@ ROOMS = (
     "metrics.tables metrics.pairs metrics.voc metrics.coco metrics.bootstrap metrics.matches "
     "metrics.errors metrics.confusion metrics.calibration metrics.operating datasets.detections page "
     "evaluation evaluation_page history outcome report watcher progress tensorboard "
-    "augment views_page media catalogue download known classify.spec classify.data classify.scores classify.report "
+    "augment views_page media catalogue download known "
+    "classify.spec classify.data classify.scores classify.report "
     "postprocess runtimes.network runtimes.openvino_file "
     "runtimes.onnx_file runtimes.litert_file detector "
     "transfer.weightfile transfer.names transfer.hdf5 transfer.keras_hdf5 transfer.keras3 transfer.protobuf "
@@ -66,7 +67,8 @@ def test_no_keras_above_the_line(room):
 
 def test_the_package_and_its_commands_import_no_keras():
     code = (
-        "import sys, ssd, ssd.cli, ssd.tools.detect, ssd.tools.evaluate, ssd.tools.train, ssd.tools.report, ssd.tools.classify;"
+        "import sys, ssd, ssd.cli, ssd.tools.detect, ssd.tools.evaluate, ssd.tools.train, ssd.tools.report;"
+        "import ssd.tools.classify;"
         "import ssd.media, ssd.results, ssd.tools.data, ssd.datasets.doctor, ssd.datasets.charts;"
         "heavy = 'tensorflow keras albumentations openvino matplotlib jinja2 yaml PIL tensorboardX'.split();"
         "print([m for m in heavy if m in sys.modules])"

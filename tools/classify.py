@@ -67,7 +67,7 @@ def _with(options: tuple) -> Callable:
 
 @click.group()
 def main() -> None:
-    """Train and measure classifiers; their extractors go into a detector: ssd train --backbone-weights RUN."""
+    """Train and measure classifiers; ssd train --backbone-weights RUN takes their extractor."""
 
 
 @main.command(help=f"Train a classifier in stages. {DATA_HELP}")

@@ -119,8 +119,8 @@ def load_pixels(
     height, width = size
     if (total := len(images) * height * width * 3) > MAX_BYTES:
         raise ValueError(
-            f"decoded pictures may take {MAX_BYTES / 1e9:.1f} GB. Received: {total / 1e9:.1f} GB, {len(images)} "
-            f"of {height}x{width}; remedy: a smaller --image-size, and resize in --input-stage"
+            f"decoded pictures may take {MAX_BYTES / 1e9:.1f} GB. Received: {total / 1e9:.1f} GB, "
+            f"{len(images)} of {height}x{width}; remedy: a smaller --image-size, and resize in --input-stage"
         )
     pixels = np.empty((len(images), height, width, 3), np.uint8)
 
@@ -164,7 +164,8 @@ def _check_classes(found: list[str], folder: Path, wanted: tuple[str, ...] | Non
     if wanted is None:
         if len(found) < 2:
             raise ValueError(
-                f"there must be a folder a class, two or more. Received: {', '.join(found) or 'none'} in {folder}"
+                "there must be a folder a class, two or more. "
+                f"Received: {', '.join(found) or 'none'} in {folder}"
             )
     elif missing := sorted(set(wanted) - set(found)):
         raise ValueError(f"every class must have its folder. Received: no {missing[0]!r} in {folder}")

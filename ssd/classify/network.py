@@ -57,7 +57,7 @@ def split_top(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 
 def layer_groups(model: keras.Model) -> dict[str, set[str]]:
-    """The words of a stage that only a classifier has: `top`, `input`, and `extractor` for what is between."""
+    """The words of a stage of a classifier: `top`, `input`, and `extractor` for what is between."""
     names = {layer.name for layer in model.layers if layer.weights}
     top = names & {*HIDDEN, OUTPUT}
     inputs = {name for name in names if name.startswith(PREFIX)}

@@ -106,7 +106,7 @@ def make_classifier(
 
 
 def _chooser(model: keras.Model, extractor: set[str]) -> Callable[[WeightFile], list[Slot]]:
-    """Which layers a file fills: the extractor, normalisation only if it has it, and dense layers that fit."""
+    """Which layers a file fills: the extractor, its normalisation if it has any, dense layers that fit."""
 
     def choose(file: WeightFile) -> list[Slot]:
         stored = {layer.canonical: layer for layer in file.layers if layer.tensors}

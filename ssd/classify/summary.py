@@ -45,8 +45,8 @@ def summary_text(summary: Summary) -> str:
     lines = [f"{'place':>5}  {'layer':<{wide}}  {'kind':<22} {'output':<18} {'parameters':>12}"]
     for place, name, kind, shape, count, state in summary.rows:
         size = "x".join(str(side) for side in shape)
-        lines.append(f"{place:>5}  {name:<{wide}}  {kind:<22} {size:<18} {count or '':>12,}  {state}".rstrip() if count
-                     else f"{place:>5}  {name:<{wide}}  {kind:<22} {size}")  # fmt: skip
+        numbers = f"{count:12,}  {state}" if count else ""
+        lines.append(f"{place:>5}  {name:<{wide}}  {kind:<22} {size:<18} {numbers}".rstrip())
     total = summary.trained + summary.frozen
     return "\n".join(
         [*lines, f"{total:,} parameters: {summary.trained:,} trained, {summary.frozen:,} frozen"]

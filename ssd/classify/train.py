@@ -52,6 +52,8 @@ KEYS = {
     "output": str,
     "freeze": str,
     "freeze_depth": int,
+    "hold": str,
+    "release_at": int,
     "batch_size": int,
     "augment": str,
 }
@@ -288,7 +290,8 @@ def _data_to_json(settings: Settings, images: ImageSet, val_images: ImageSet) ->
 def _flat(settings: Settings) -> SimpleNamespace:
     """The settings as a recipe names them."""
     network = asdict(settings.network) | {"image_size": "{}x{}".format(*settings.network.image_size)}
-    return SimpleNamespace(**network | {f.name: getattr(settings, f.name) for f in fields(settings)})
+    own = {f.name: getattr(settings, f.name) for f in fields(settings)}
+    return SimpleNamespace(**network | own | {"hold": ",".join(settings.hold)})
 
 
 def _sample(name: str) -> Sample:
