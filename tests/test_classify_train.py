@@ -1,6 +1,7 @@
 """Training a classifier on tiny pictures: resumed, held, from stored features; its extractor in SSD300."""
 
 import csv
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -75,6 +76,10 @@ def quiet(text: str) -> None:
     pass
 
 
+def rows_of(folder) -> list[dict]:
+    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+
+
 def weights_of(folder):
     model, _ = load_classifier(folder / "checkpoints/last.weights.h5")
     return {v.path: np.asarray(v) for v in model.weights}
@@ -91,7 +96,7 @@ def run(data, tmp_path_factory):
 
 def test_a_run_leaves_its_files(run, data):
     assert (run / "history.tsv").read_text().splitlines()[0] == "epoch\tloss\tacc\tval_loss\tval_acc"
-    rows = list(csv.DictReader((run / "history.csv").open()))
+    rows = rows_of(run)
     assert [(row["epoch"], row["stage_number"]) for row in rows] == [("1", "1"), ("2", "2"), ("3", "2")]
     # conv1_2: 36,928; top: 4,096 x 8 + 8 and 8 x 3 + 3; conv1_1, frozen in the second stage: 1,792.
     assert rows[-1]["trainable"] == str(36_928 + 32_776 + 27)
@@ -141,8 +146,7 @@ def test_held_layers_move_from_their_release_on(data, tmp_path, optimizer):
 
     train(settings, tmp_path / "run", quiet, watcher=Look())
     moved = [
-        {key for key in seen[0] if not np.array_equal(a[key], b[key])}
-        for a, b in zip(seen, seen[1:], strict=False)
+        {key for key in seen[0] if not np.array_equal(a[key], b[key])} for a, b in itertools.pairwise(seen)
     ]
     assert moved[0] == {"conv1_2/kernel", "conv1_2/bias", "fc8/kernel", "fc8/bias"}
     assert moved[1] == set(seen[0])
@@ -152,16 +156,16 @@ def test_stored_features_give_what_the_live_base_gives(data, tmp_path):
     """The top trained on them equals the top trained behind the frozen base, to 1e-4."""
     network = replace(TINY, cut="pool2", input_stage="upsample:2", dropout=0.3)
     stages = (replace(STAGE, layers="top", epochs=4, learning_rate=1e-2),)
-    live = settings_of(data, network=network, stages=stages, augment="none")
+    weights = tmp_path / "base.weights.h5"
+    save_extractor(weights, build_classifier(network, 3), network)
+    live = settings_of(data, network=network, stages=stages, augment="none", backbone_weights=str(weights))
     train(live, tmp_path / "live", quiet)
     images, val = read_parts(str(data), "train", "val", None, 0)
-    file = write_features(
-        tmp_path / "f.h5", network, {"train": images, "val": val}, "random", data=str(data), say=quiet
-    )
+    file = write_features(tmp_path / "f.h5", network, {"train": images, "val": val}, str(weights), say=quiet)
     train(replace(live, features=str(file)), tmp_path / "cached", quiet)
     a, b = weights_of(tmp_path / "live"), weights_of(tmp_path / "cached")
     assert max(np.abs(a[key] - b[key]).max() for key in a) < 1e-4
-    rows = [list(csv.DictReader((tmp_path / n / "history.csv").open())) for n in ("live", "cached")]
+    rows = [rows_of(tmp_path / n) for n in ("live", "cached")]
     for one, other in zip(*rows, strict=True):
         assert float(one["val_loss"]) == pytest.approx(float(other["val_loss"]), abs=1e-4)
         assert one["trainable"] == other["trainable"]
@@ -321,7 +325,7 @@ def test_sigmoid_and_the_plateau_of_the_article(tmp_path):
     network = replace(TINY, output="sigmoid")
     settings = Settings(str(tmp_path), ("a", "b"), network, (stage,), backbone_weights="random", batch_size=4)
     train(settings, tmp_path / "run", quiet)
-    rows = list(csv.DictReader((tmp_path / "run/history.csv").open()))
+    rows = rows_of(tmp_path / "run")
     # 2 steps an epoch, one rate a step: the last of epoch 1 is 0.1 / (1 + 0.5 x 1).
     assert float(rows[0]["learning_rate"]) == pytest.approx(0.1 / 1.5)
     assert all(0 <= float(row["acc"]) <= 1 for row in rows)
@@ -372,8 +376,13 @@ def keep_one_image(root):
     write_classes(root, {"bright": 1}, (10, 10))
 
 
+def empty_class(root):
+    shutil.rmtree(root / "middle")
+    (root / "middle").mkdir()
+
+
 FAULTS = {
-    "empty class": (lambda train: (train / "empty").mkdir(), "a class must have images", "train/empty"),
+    "empty class": (empty_class, "a class must have images", "train/middle"),
     "one image": (keep_one_image, "must be a folder a class", "Received: bright"),
     "text": (lambda train: (train / "dark/x.jpg").write_text("text"), "a picture must be readable", "x.jpg"),
     "case": (lambda train: (train / "Dark").mkdir(), "differ by more than case", "Dark and dark"),

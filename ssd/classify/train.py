@@ -249,7 +249,8 @@ def _scale_top(top: keras.Model, new: set[str], maps: np.ndarray, is_scratch: bo
     first = next(layer for layer in top.layers if layer.weights)
     if is_scratch or first.name not in new:
         return {}
-    feed = keras.Model(top.input, first.input).predict_on_batch(maps)
+    pooled = next(layer for layer in top.layers if layer.name in ("flatten", "gap"))
+    feed = keras.ops.convert_to_numpy(pooled(maps))
     size = float(np.sqrt(np.mean(np.square(feed, dtype=np.float64))))
     if not (math.isfinite(size) and size > 0):
         return {}
