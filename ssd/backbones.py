@@ -41,13 +41,13 @@ def vgg16_front(x: keras.KerasTensor, conv: Callable) -> keras.KerasTensor:
     return pool(x, "pool3")
 
 
-def cut_network(name: str, cut: str, image_size: int = 300) -> keras.Model:
+def cut_network(name: str, cut: str, image_size: int | tuple[int, int] = 300) -> keras.Model:
     """A network of keras.applications up to and including a layer, as one model `extractor`.
 
     Args:
         name: "vgg16" or "inception_v3".
         cut: name of the last layer kept, such as "mixed2" or "block3_pool".
-        image_size: side of the input in pixels.
+        image_size: side of the input in pixels, or its height and width.
     Returns:
         (B, S, S, 3) preprocessed -> (B, h, w, c), random weights.
     Raises:
@@ -56,7 +56,8 @@ def cut_network(name: str, cut: str, image_size: int = 300) -> keras.Model:
     check_backbone(name)
     if name not in _APPLICATIONS:
         raise ValueError(f"cut must be None for {name}, which is not cut. Received: {cut!r}")
-    whole = _APPLICATIONS[name](include_top=False, weights=None, input_shape=(image_size, image_size, 3))
+    height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+    whole = _APPLICATIONS[name](include_top=False, weights=None, input_shape=(height, width, 3))
     names = [layer.name for layer in whole.layers]
     if cut not in names:
         pools = [n for n in names if n.startswith("mixed") or n.endswith("_pool")]

@@ -41,17 +41,17 @@ def read_history(folder: str | Path, first: int = 0, last: int | None = None) ->
     return [{key: _value(key, text, folder) for key, text in row.items()} for row in rows]
 
 
-def write_history(folder: str | Path, rows: list[dict]) -> None:
-    """Write both files, each beside its name and renamed; AP_ columns come last."""
+def write_history(folder: str | Path, rows: list[dict], short: tuple[str, ...] = TSV) -> None:
+    """Write both files, each beside its name and renamed; AP_ columns come last, `short` go into the TSV."""
     names = list(dict.fromkeys(key for row in rows[::-1] for key in row))
     names.sort(key=lambda name: name.startswith(AP))
     _write(Path(folder) / "history.csv", names, rows, "excel")
-    _write(Path(folder) / "history.tsv", list(TSV), rows, "excel-tab")
+    _write(Path(folder) / "history.tsv", list(short), rows, "excel-tab")
 
 
-def best_row(rows: list[dict]) -> dict:
-    """The first row of the highest val_mAP: its checkpoint is the best."""
-    return max(rows, key=lambda row: float(row["val_mAP"]))
+def best_row(rows: list[dict], score: str = "val_mAP") -> dict:
+    """The first row of the highest score: its checkpoint is the best."""
+    return max(rows, key=lambda row: float(row[score]))
 
 
 def class_scores(row: dict) -> dict:

@@ -11,6 +11,8 @@ from ssd.cache import user_cache
 from ssd.catalogue import KNOWN, KnownFile
 from ssd.download import PAUSES, check_address, download, forget, only_one, untracked
 
+EXTRACTOR = "extractor.weights.h5"  # in a run folder of `ssd classify train`: what a detector takes of it
+
 
 def cache_folder() -> Path:
     """Where fetched files stay: the environment variable SSD_CACHE, else the user's cache."""
@@ -49,7 +51,8 @@ def resolve(
     """The path of a weight file, fetched first if it is a known one that is not here yet.
 
     Args:
-        name_or_path: a path is returned as it is; a known name stands for its file in the cache.
+        name_or_path: a path is returned as it is, but a run folder of `ssd classify train` stands for the
+            extractor in it; a known name stands for its file in the cache.
         say: told in sentences what goes on.
         track: see `fetch`.
     Raises:
@@ -57,6 +60,8 @@ def resolve(
         ConnectionError: see `fetch`.
     """
     path = Path(name_or_path)
+    if (inner := path / EXTRACTOR).is_file():
+        return inner
     # A folder may happen to be called "voc"; a TensorFlow checkpoint is the common stem of two files.
     stem = path.with_name(path.name + ".index") if path.name else path
     if path.is_file() or (str(name_or_path) not in KNOWN and (path.exists() or stem.is_file())):

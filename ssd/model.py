@@ -23,6 +23,7 @@ layers, ops = keras.layers, keras.ops
 
 # What the layers compute in; the names are those of Keras' policies.
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+OUTPUTS = ("class_logits", "box_deltas", "fc8")  # float32 under any policy; the last of a classifier
 BRIDGE = ("conv4_0", "conv4_1")  # the layers between a cut extractor and the detector
 
 
@@ -108,7 +109,7 @@ def set_precision(model: keras.Model, precision: str) -> None:
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             set_precision(layer, precision)
-        elif layer.name not in ("class_logits", "box_deltas"):
+        elif layer.name not in OUTPUTS:
             layer.dtype_policy = policy
 
 

@@ -20,18 +20,30 @@ class LayerRates:
         factors: path of a variable -> factor; 1 for every other.
         coupled_decay: times a kernel is added to its gradient, as Caffe's weight decay; it then goes
             through the momentum, as Keras' own, decoupled one does not.
+        held: paths of variables whose gradient is set to zero and that do not move, as a hook of Chainer's
+            optimisers did; until `release`.
     """
 
     def __init__(
-        self, *args: object, factors: dict[str, float], coupled_decay: float = 0.0, **options: object
+        self,
+        *args: object,
+        factors: dict[str, float],
+        coupled_decay: float = 0.0,
+        held: frozenset[str] = frozenset(),
+        **options: object,
     ) -> None:
         super().__init__(*args, **options)
         self._factors, self._coupled_decay = dict(factors), coupled_decay
+        self._held = frozenset(held)
 
     def apply(self, grads: list, trainable_variables: list | None = None) -> None:
         # Keras clips on each device and adds up afterwards; the norm must be that of the sum.
         known = iter(sum_over_devices([grad for grad in grads if grad is not None]))
         grads = [grad if grad is None else next(known) for grad in grads]
+        if self._held:  # before they are clipped: what is held must not count in their norm
+            variables = trainable_variables or self._trainable_variables
+            pairs = zip(grads, variables, strict=True)
+            grads = [keras.ops.zeros_like(g) if v.path in self._held else g for g, v in pairs]
         super().apply(grads, trainable_variables)
 
     def finalize_variable_values(self, var_list: list) -> None:
@@ -44,10 +56,20 @@ class LayerRates:
     def update_step(self, gradient: object, variable: object, learning_rate: object) -> None:
         # On TensorFlow this is a bare tf.Variable; the optimizer knows which of ours it is.
         own = self._trainable_variables[self._get_variable_index(variable)]
+        if own.path in self._held:
+            return
         if self._coupled_decay and own.name not in NO_DECAY:
             gradient = gradient + self._coupled_decay * keras.ops.cast(own, gradient.dtype)
         factor = self._factors.get(own.path, 1.0)
         super().update_step(gradient, variable, learning_rate * factor)
+
+    def _use_weight_decay(self, variable: object) -> bool:
+        own = self._trainable_variables[self._get_variable_index(variable)]
+        return own.path not in self._held and super()._use_weight_decay(variable)
+
+    def release(self) -> None:
+        """Let go of what is held; the training step must be made anew to know of it."""
+        self._held = frozenset()
 
 
 class AdamW(LayerRates, keras.optimizers.AdamW):
@@ -62,15 +84,18 @@ class SGD(LayerRates, keras.optimizers.SGD):
     """SGD with momentum likewise; with `coupled_decay` it is Caffe's solver."""
 
 
-def make_optimizer(stage: Stage, steps: int, factors: dict[str, float]) -> keras.Optimizer:
+def make_optimizer(
+    stage: Stage, steps: int, factors: dict[str, float], held: frozenset[str] = frozenset()
+) -> keras.Optimizer:
     """The optimiser of a stage with its schedule.
 
     Args:
         stage: what is asked for.
         steps: batches of the whole stage.
         factors: of `variable_factors`.
+        held: paths of variables that do not move until `LayerRates.release`.
     """
-    options: dict = {"factors": factors, "global_clipnorm": stage.clip_norm or None}
+    options: dict = {"factors": factors, "held": held, "global_clipnorm": stage.clip_norm or None}
     if stage.ema:
         options |= {"use_ema": True, "ema_momentum": stage.ema}
     rate = learning_rate(stage, steps)
@@ -116,20 +141,22 @@ def learning_rate(stage: Stage, steps: int) -> float | keras.optimizers.schedule
     return peak
 
 
-def plateau_rate(stage: Stage, val_losses: list[float]) -> float:
+def plateau_rate(stage: Stage, val_losses: list[float], factor: float = _DROP, least: float = 0.0) -> float:
     """Learning rate of the next epoch of a "plateau" schedule.
 
     Args:
         stage: for its start rate and `plateau`.
-        val_losses: of the epochs of this stage so far.
+        val_losses: of the epochs of this stage so far; or any number that should fall.
+        factor: of the rate at a plateau.
+        least: rate below which it does not fall.
     Returns:
-        the start rate, times 0.1 for each time that `plateau` epochs in a row brought no lower loss.
+        the start rate, times `factor` for each time that `plateau` epochs in a row brought no lower loss.
     """
     rate, best, waited = stage.learning_rate, float("inf"), 0
     for loss in val_losses:
         best, waited = (loss, 0) if loss < best else (best, waited + 1)
         if waited == stage.plateau:
-            rate, waited = rate * _DROP, 0
+            rate, waited = max(least, rate * factor), 0
     return rate
 
 

@@ -81,7 +81,7 @@ def figure_picture(figure: "Figure", text: str) -> Picture:
     with rc_context({"svg.hashsalt": "ssd", "svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return Picture(_address("image/svg+xml", buffer.getvalue().encode()), text)
+    return Picture(to_address("image/svg+xml", buffer.getvalue().encode()), text)
 
 
 def photo_picture(sample: Sample, detections: Detections, text: str) -> Picture:
@@ -98,7 +98,7 @@ def photo_picture(sample: Sample, detections: Detections, text: str) -> Picture:
         image = np.full((sample.height, sample.width, 3), 200, np.uint8)
         text += " (the photo is not at its place any more)"
     data = encode_jpeg(draw_both(shrink(image), detections, sample))
-    return Picture(_address("image/jpeg", data), text)
+    return Picture(to_address("image/jpeg", data), text)
 
 
 def shrink(image: np.ndarray, side: int = PHOTO_SIDE) -> np.ndarray:
@@ -132,5 +132,6 @@ def css(colour: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-def _address(kind: str, data: bytes) -> str:
+def to_address(kind: str, data: bytes) -> str:
+    """A data address for a page."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

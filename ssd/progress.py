@@ -64,6 +64,14 @@ class Pace:
         return epoch, epoch + self._between + later
 
 
+def live_table(score: str = "val_mAP") -> "LiveTable | None":
+    """A live table where standard error is a terminal that can show one; else lines are all there is."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return LiveTable(console, score=score) if console.is_terminal and not console.is_dumb_terminal else None
+
+
 class LiveTable(Watcher):
     """A table on a terminal, below the lines that are printed, drawn anew at steps, twice a second at most.
 
@@ -73,13 +81,16 @@ class LiveTable(Watcher):
     Args:
         console: of rich, on a terminal.
         clock: seconds.
+        score: column that tells the best epoch.
     """
 
-    def __init__(self, console: object, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, console: object, clock: Callable[[], float] = time.monotonic, score: str = "val_mAP"
+    ) -> None:
         from rich.live import Live
 
         self._pace, self._title, self._logs, self._best = Pace(clock), "", {}, None
-        self._clock, self._drawn, self._console = clock, -1.0, console
+        self._clock, self._drawn, self._console, self._score = clock, -1.0, console, score
         self._work: tuple[str, int, int] | None = None
         self._live = Live(
             get_renderable=self._table,
@@ -138,8 +149,8 @@ class LiveTable(Watcher):
         self._see(row)
 
     def _see(self, row: dict) -> None:
-        if self._best is None or row["val_mAP"] > self._best[1]:
-            self._best = row["epoch"], row["val_mAP"]
+        if self._best is None or row[self._score] > self._best[1]:
+            self._best = row["epoch"], row[self._score]
 
     def _draw(self, now: bool = False) -> None:
         if now or self._clock() - self._drawn >= 0.5:
@@ -172,7 +183,7 @@ class LiveTable(Watcher):
                 for key, value in self._logs.items()
             ]
             best = f"{self._best[1]:.4f} in epoch {self._best[0]}" if self._best else "after the first epoch"
-            rows.append(("best mAP", best))
+            rows.append((f"best {self._score.removeprefix('val_')}", best))
         for key, text in rows:
             bar = ProgressBar(pace.batches, pace.done, width=40)
             table.add_row(Text(key, "cyan"), bar if text is None else Text(text))

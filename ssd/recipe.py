@@ -5,7 +5,6 @@ from dataclasses import asdict, fields
 from importlib.resources import files
 from pathlib import Path
 
-from ssd.run import Settings
 from ssd.stages import Stage
 
 # What a recipe may set beside its stages.
@@ -20,28 +19,33 @@ KEYS = {
 }
 
 
-def recipe_names() -> list[str]:
+def recipe_names(package: str = "ssd") -> list[str]:
     """The recipes that come with the program."""
     return sorted(
-        path.name.removesuffix(".toml") for path in _folder().iterdir() if path.name.endswith(".toml")
+        path.name.removesuffix(".toml") for path in _folder(package).iterdir() if path.name.endswith(".toml")
     )
 
 
-def read_recipe(name_or_path: str) -> tuple[dict, tuple[Stage, ...]]:
+def read_recipe(
+    name_or_path: str, keys: dict[str, type] = KEYS, kind: type[Stage] = Stage, package: str = "ssd"
+) -> tuple[dict, tuple[Stage, ...]]:
     """What a recipe sets: the inverse of `recipe_to_toml`.
 
     Args:
         name_or_path: a TOML file, or the name of a shipped recipe.
+        keys: what it may set beside its stages, and the types.
+        kind: of its stages.
+        package: that ships recipes.
     Returns:
-        values of KEYS that it sets, and its stages.
+        values of `keys` that it sets, and its stages.
     Raises:
         ValueError: no such recipe, no TOML, or a key or value that there is none of.
     """
     path = Path(name_or_path)
     if not path.is_file():
-        path = _folder() / f"{name_or_path}.toml"
+        path = _folder(package) / f"{name_or_path}.toml"
         if not path.is_file():
-            known = ", ".join(recipe_names())
+            known = ", ".join(recipe_names(package))
             raise ValueError(f"a recipe must be a TOML file or one of {known}. Received: {name_or_path!r}")
     try:
         values = tomllib.loads(path.read_text("utf-8"))
@@ -50,22 +54,22 @@ def read_recipe(name_or_path: str) -> tuple[dict, tuple[Stage, ...]]:
     rows = values.pop("stages", [])
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"a recipe must have [[stages]]. Received: {name_or_path}")
-    _check_keys(values, KEYS, name_or_path)
-    values = {key: KEYS[key](value) for key, value in values.items()}
-    return values, tuple(_stage(row, number, name_or_path) for number, row in enumerate(rows, start=1))
+    _check_keys(values, keys, name_or_path)
+    values = {key: keys[key](value) for key, value in values.items()}
+    return values, tuple(_stage(row, number, name_or_path, kind) for number, row in enumerate(rows, start=1))
 
 
-def recipe_to_toml(settings: Settings) -> str:
+def recipe_to_toml(settings: object, keys: dict[str, type] = KEYS) -> str:
     """The recipe of a run: the inverse of `read_recipe`."""
     import tomli_w
 
-    values = {key: getattr(settings, key) for key in KEYS if getattr(settings, key) is not None}
+    values = {key: getattr(settings, key) for key in keys if getattr(settings, key) is not None}
     stages = [asdict(stage) | {"drops": list(stage.drops)} for stage in settings.stages]
     return tomli_w.dumps(values | {"stages": stages})
 
 
-def _stage(row: dict, number: int, name: str) -> Stage:
-    types = {f.name: f.type for f in fields(Stage)}
+def _stage(row: dict, number: int, name: str, kind: type[Stage]) -> Stage:
+    types = {f.name: f.type for f in fields(kind)}
     _check_keys(row, types, f"{name}, stage {number}")
     if missing := {"layers", "epochs"} - set(row):
         raise ValueError(
@@ -74,7 +78,7 @@ def _stage(row: dict, number: int, name: str) -> Stage:
     # TOML tells 1 from 1.0; a rate of 1 is meant as 1.0.
     row = {k: float(v) if types[k] is float and isinstance(v, int) else v for k, v in row.items()}
     try:
-        return Stage(**row)
+        return kind(**row)
     except (ValueError, TypeError) as error:
         raise ValueError(f"a recipe must be right. Received: {name}, stage {number}: {error}") from None
 
@@ -91,5 +95,5 @@ def _check_keys(values: dict, types: dict, where: str) -> None:
             )
 
 
-def _folder():
-    return files("ssd") / "recipes"
+def _folder(package: str):
+    return files(package) / "recipes"

@@ -56,13 +56,13 @@ def report_html(folder: str | Path) -> str:
         ValueError, OSError: as `write_report`.
     """
     folder = Path(folder)
-    settings, rows = _read_settings(folder), read_history(folder)
+    settings, rows = read_settings(folder), read_history(folder)
     if not rows:
         raise ValueError(f"a report needs an epoch that is done. Received: {folder} without history.csv")
     if missing := [name for name in NEEDED if any(row.get(name) is None for row in rows)]:
         raise ValueError(f"history.csv must have the columns {', '.join(NEEDED)}. Received: no {missing[0]}")
     data, best = read_data(folder), best_row(rows)
-    stages = _stages(rows, settings["stages"])
+    stages = stage_rows(rows, settings["stages"])
     return render(
         "training.html",
         title=f"Training of {folder.resolve().name}",
@@ -70,7 +70,7 @@ def report_html(folder: str | Path) -> str:
         best=best,
         best_place=rows.index(best),
         minutes=sum(row["seconds"] for row in rows) / 60,
-        curves=[picture for curve in CURVES for picture in _curve(rows, *curve)],
+        curves=[picture for curve in CURVES for picture in curve_pictures(rows, *curve)],
         stages=stages,
         stage_rows=[list(stage.values()) for stage in stages],
         history_rows=[list(row.values()) for row in rows],
@@ -78,8 +78,8 @@ def report_html(folder: str | Path) -> str:
         scores_picture=_scores_picture(best),
         worst=worst_photos(folder, data),
         fault_score=FAULT_SCORE,
-        settings=_plain(settings),
-        recipe=_text(folder / "recipe.toml"),
+        settings=plain_settings(settings),
+        recipe=text_of(folder / "recipe.toml"),
         class_names=data.class_names,
         splits=data.splits,
         val_split=settings["val_split"],
@@ -102,7 +102,7 @@ def worst_photos(folder: Path, data: RunData) -> list[Picture]:
     ]
 
 
-def _curve(rows: list[dict], title: str, columns: dict[str, str], is_share: bool) -> list[Picture]:
+def curve_pictures(rows: list[dict], title: str, columns: dict[str, str], is_share: bool) -> list[Picture]:
     """A figure on a linear and one on a logarithmic axis; shares of 1 show there how much is missing."""
     columns = {key: label for key, label in columns.items() if key in rows[0]}
     pictures = []
@@ -115,6 +115,7 @@ def _curve(rows: list[dict], title: str, columns: dict[str, str], is_share: bool
             # A single epoch is a point, which a line would not show.
             marker = "o" if len(rows) < 30 else None
             axes.plot([row["epoch"] for row in rows], values, label=label, marker=marker, markersize=3)
+        log = log and any(line.get_ydata().max() > 0 for line in axes.get_lines())
         name = f"1 minus {title}" if log and is_share else title[0].upper() + title[1:]
         if log:
             axes.set_yscale("log", nonpositive="mask")
@@ -149,7 +150,7 @@ def _mark_stages(axes: object, rows: list[dict]) -> None:
             axes.text(start, 1.01, f" {row['stage_number']}", transform=place, fontsize=8, color="#5b6672")
 
 
-def _stages(rows: list[dict], planned: list[dict]) -> list[dict]:
+def stage_rows(rows: list[dict], planned: list[dict], score: str = "val_mAP") -> list[dict]:
     """A row of the table a stage, in the order of the run."""
     table, plans = [], {}
     for stage in planned:
@@ -169,7 +170,7 @@ def _stages(rows: list[dict], planned: list[dict]) -> list[dict]:
                 "frozen": mine[-1]["frozen"],
                 "seconds a step": _middle([row["seconds_a_step"] for row in mine]),
                 "images/s": _middle([row["images_per_s"] for row in mine]),
-                "best val_mAP": max(row["val_mAP"] for row in mine),
+                f"best {score}": max(row[score] for row in mine),
                 "least val_loss": min(row["val_loss"] for row in mine),
             }
         )
@@ -201,13 +202,14 @@ def _middle(values: list[float | None]) -> float | None:
     return known[len(known) // 2] if known else None
 
 
-def _plain(settings: dict) -> list[tuple[str, str]]:
+def plain_settings(settings: dict) -> list[tuple[str, str]]:
     """Settings as rows of text, without what the recipe shows; what is not set is left out."""
     rows = {key: value for key, value in settings.items() if key != "stages" and value not in (None, [], {})}
     return [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in rows.items()]
 
 
-def _read_settings(folder: Path) -> dict:
+def read_settings(folder: Path) -> dict:
+    """run.json as plain data. Raises ValueError: it is missing or damaged."""
     path = folder / "run.json"
     if not path.is_file():
         raise ValueError(f"a run folder must hold run.json. Received: {folder}")
@@ -220,5 +222,6 @@ def _read_settings(folder: Path) -> dict:
         raise ValueError(f"run.json must hold the settings of a run. Received: {path} ({error})") from None
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a file, empty if there is none."""
     return path.read_text("utf-8") if path.is_file() else ""

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ssd.backend import keras
-from ssd.card import ModelCard
 from ssd.checkpoint import SUFFIX, save_checkpoint
-from ssd.history import best_row, read_history, read_rows, write_history
+from ssd.history import TSV, best_row, read_history, read_rows, write_history
 from ssd.stages import Stage
 from ssd.transfer.plan import Options
 
@@ -74,10 +73,17 @@ def shared_settings(settings: Settings) -> dict:
 class RunFolder:
     """The files of a run; opening one makes the folder.
 
+    A run of another kind than a detector's sets the class variables: the column that its best epoch is
+    chosen by, the columns of history.tsv, and what writes a checkpoint.
+
     Args:
         path: of the folder.
         writes: False: keep the folder as it is; another process writes it.
     """
+
+    score = "val_mAP"
+    short = TSV
+    save = staticmethod(save_checkpoint)
 
     def __init__(self, path: str | Path, writes: bool = True) -> None:
         self.path, self.writes = Path(path), writes
@@ -86,10 +92,10 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The checkpoint of the highest VOC07 mAP on the validation split."""
+        """The checkpoint of the highest score on the validation split: VOC07 mAP of a detector."""
         return self.checkpoints / f"best{SUFFIX}"
 
-    def write_settings(self, settings: Settings) -> None:
+    def write_settings(self, settings: object) -> None:
         """Store the settings: the inverse of `read_settings`."""
         self.write_text("run.json", json.dumps(asdict(settings), indent=2) + "\n")
 
@@ -105,24 +111,24 @@ class RunFolder:
         """The history of the epochs after `first` up to `last`, numbers as numbers."""
         return read_history(self.path, first, last)
 
-    def add_epoch(self, model: keras.Model, card: ModelCard, row: dict) -> bool:
+    def add_epoch(self, model: keras.Model, card: object, row: dict) -> bool:
         """Write a row of the history and a checkpoint, and drop checkpoints that are not kept.
 
         Args:
             model: as it is after the epoch.
             card: of the model; the scores of the row are added.
-            row: epoch, stage, losses, accuracies and val_mAP.
+            row: epoch, stage, losses, accuracies and the score.
         Returns:
             whether it is the best checkpoint of the run so far.
         """
         if not self.writes:
             return False
         rows = self._add_row(row)
-        scores = {key: row[key] for key in ("val_loss", "val_acc", "val_mAP")}
+        scores = {key: row[key] for key in ("val_loss", "val_acc", self.score)}
         name = f"epoch-{row['epoch']:03d}-{row['val_loss']:.2f}-{row['val_acc']:.3f}{SUFFIX}"
         card = replace(card, scores=scores, notes=card.notes | {"epoch": row["epoch"]})
-        save_checkpoint(self.checkpoints / name, model, card)
-        best = best_row(rows)
+        self.save(self.checkpoints / name, model, card)
+        best = best_row(rows, self.score)
         least = min(rows, key=lambda r: float(r["val_loss"]))
         kept = {int(best["epoch"]), int(least["epoch"]), row["epoch"]}
         for path in self.checkpoints.glob(f"epoch-*{SUFFIX}"):
@@ -164,7 +170,7 @@ class RunFolder:
     def _add_row(self, row: dict) -> list[dict]:
         """All rows after adding one; an epoch that is done again after a kill replaces its row."""
         rows = [r for r in read_rows(self.path) if int(r["epoch"]) < row["epoch"]] + [row]
-        write_history(self.path, rows)
+        write_history(self.path, rows, self.short)
         return rows
 
 

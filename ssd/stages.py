@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 
 from ssd.backend import keras
 from ssd.model import BRIDGE, PRECISIONS
@@ -108,7 +109,13 @@ def parse_stages(text: str, learning_rates: list[float], cache_views: list[int])
     return tuple(stages)
 
 
-def choose_layers(model: keras.Model, words: str, new: set[str], what: str = "a stage") -> set[str]:
+def choose_layers(
+    model: keras.Model,
+    words: str,
+    new: set[str],
+    what: str = "a stage",
+    groups: dict[str, set[str]] | None = None,
+) -> set[str]:
     """The names of the layers with weights that words mean.
 
     Args:
@@ -116,18 +123,20 @@ def choose_layers(model: keras.Model, words: str, new: set[str], what: str = "a 
         words: `Stage.layers`.
         new: layers whose weights are random.
         what: has these words; for errors.
+        groups: further words, and the names that they mean.
     Raises:
         ValueError: a word or pattern names no layer.
     """
     names = {i: layer.name for i, layer in enumerate(model.layers) if layer.weights}
-    bridge = bridge_layers(model, new)
+    bridge, groups = bridge_layers(model, new), groups or {}
     chosen = set()
     for word in words.split("+"):
-        found = {name for i, name in names.items() if _fits(i, name, word, bridge, set(names.values()))}
+        fits = partial(_fits, word=word, bridge=bridge, names=set(names.values()))
+        found = groups.get(word) or {name for i, name in names.items() if fits(i, name)}
         if not found:
             raise ValueError(
-                f"{what} must name layers: {', '.join(WORDS)}, a range such as 2:4 or a pattern of "
-                f"{list(names.values())}. Received: {word!r}"
+                f"{what} must name layers: {', '.join(dict.fromkeys((*WORDS, *groups)))}, a range such as "
+                f"2:4 or a pattern of {list(names.values())}. Received: {word!r}"
             )
         chosen |= found
     return chosen

@@ -35,12 +35,21 @@ class Steps(keras.callbacks.Callback):
         batches: that are fitted.
         samples: that they are made of.
         epoch: from 1, for errors.
+        logs: Keras' names of what is reported -> ours.
     Raises:
         ValueError: in `fit`, when a loss or, at the end of a part, a weight is not finite.
     """
 
-    def __init__(self, watcher: Watcher, batches: Batches, samples: list[Sample], epoch: int) -> None:
+    def __init__(
+        self,
+        watcher: Watcher,
+        batches: Batches,
+        samples: list[Sample],
+        epoch: int,
+        logs: dict[str, str] = LOGS,
+    ) -> None:
         super().__init__()
+        self._logs = logs
         self._watcher, self._batches, self._samples, self._epoch = watcher, batches, samples, epoch
         self._seconds: list[float] = []
         self._before = 0.0
@@ -54,7 +63,7 @@ class Steps(keras.callbacks.Callback):
             self.model.jax_state_sync()
         self._seconds.append(now - self._before)
         self._before = now
-        own = {name: float(logs[key]) for key, name in LOGS.items()}
+        own = {name: float(logs[key]) for key, name in self._logs.items()}
         if not math.isfinite(own["loss"]):
             terms = [name for name in own if name.endswith("_loss") and not math.isfinite(own[name])]
             self._fail(" and ".join(f"{name} {own[name]}" for name in terms or ["loss"]), "the loss", batch)

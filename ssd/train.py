@@ -198,25 +198,30 @@ def read_samples(settings: Settings, split: str) -> list[Sample]:
 
 
 def plan_stages(
-    model: keras.Model, stages: tuple[Stage, ...], new: set[str], freeze: str | None = None
+    model: keras.Model,
+    stages: tuple[Stage, ...],
+    new: set[str],
+    freeze: str | None = None,
+    groups: dict[str, set[str]] | None = None,
 ) -> list[tuple[Stage, set[str]]]:
     """Each stage with the names of the layers that it trains.
 
     A stage `bridge` of a model in which every layer has its weights has nothing to do and is left out.
 
     Args:
-        model: the detector.
+        model: the detector, or a classifier.
         stages: in order.
         new: layers whose weights are random.
         freeze: layers that no stage trains, in the words of a stage.
+        groups: further words, as in `choose_layers`.
     Raises:
         ValueError: a stage names no layer, or the first one would leave random layers frozen.
     """
-    frozen = choose_layers(model, freeze, new, "--freeze") if freeze else set()
+    frozen = choose_layers(model, freeze, new, "--freeze", groups) if freeze else set()
     stages = tuple(stage for stage in stages if stage.layers != "bridge" or bridge_layers(model, new))
     if not stages:
         raise ValueError("a stage must train layers. Received: 'bridge' alone, and no layer is new")
-    plan = [(stage, choose_layers(model, stage.layers, new) - frozen) for stage in stages]
+    plan = [(stage, choose_layers(model, stage.layers, new, groups=groups) - frozen) for stage in stages]
     if empty := [stage.layers for stage, trained in plan if not trained]:
         raise ValueError(f"a stage must train layers. Received: {empty[0]!r} and --freeze {freeze!r}")
     if left := new - plan[0][1]:

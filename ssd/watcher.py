@@ -84,13 +84,14 @@ class ReportKeeper(Watcher):
 
     Args:
         say: takes a line of text if the page cannot be written, which ends no training.
+        write: makes the page of a run folder.
     """
 
     SHARE = 0.02  # of the time that it may take
     _cost, _written = 5.0, 0.0  # seconds; the first cost is a guess
 
-    def __init__(self, say: Callable[[str], object] = print) -> None:
-        self._say = say
+    def __init__(self, say: Callable[[str], object] = print, write: Callable = write_report) -> None:
+        self._say, self._make = say, write
 
     def run_started(self, folder: Path, epochs: int, past: list[dict]) -> None:
         self._folder, self._any, self._written = folder, bool(past), time.monotonic()
@@ -107,7 +108,7 @@ class ReportKeeper(Watcher):
     def _write(self) -> None:
         started = time.monotonic()
         try:
-            write_report(self._folder)
+            self._make(self._folder)
         except (OSError, ValueError) as error:
             self._say(f"no report could be written: {error}")
         self._written = time.monotonic()

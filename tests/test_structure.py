@@ -13,11 +13,12 @@ ROOMS = (
     "boxes spec anchors images records draw card datasets.labelled datasets.voc datasets.coco "
     "datasets.yolo datasets.csv_file datasets.read datasets.convert datasets.photos datasets.faults "
     "datasets.box_faults datasets.class_faults datasets.photo_faults datasets.doctor datasets.parts "
-    "datasets.ceiling datasets.fit datasets.stats datasets.charts datasets.tables results "
+    "datasets.crops datasets.ceiling datasets.fit datasets.stats datasets.charts datasets.tables results "
     "metrics.tables metrics.pairs metrics.voc metrics.coco metrics.bootstrap metrics.matches "
     "metrics.errors metrics.confusion metrics.calibration metrics.operating datasets.detections page "
     "evaluation evaluation_page history outcome report watcher progress tensorboard "
-    "augment views_page sources targets media stop cache catalogue download known pipeline postprocess "
+    "augment views_page sources targets media stop cache catalogue download known "
+    "classify.spec classify.data classify.scores classify.report pipeline postprocess "
     "runtimes.network runtimes.openvino_lean runtimes.openvino_cache runtimes.openvino_file "
     "runtimes.onnx_file runtimes.litert_file detector parity "
     "bench.layers bench.graph bench.flops bench.torch_network bench.onnx_graph bench.onnx_networks "
@@ -30,6 +31,8 @@ ROOMS = (
     "| backend distribute backbones model loss checkpoint transfer.load transfer.write stages run recipe "
     "optimizers start batches exporters.graph exporters.openvino_file exporters.onnx_file "
     "exporters.litert_file exporters.saved_model features steps validate train "
+    "classify.input_stage classify.network classify.cifar classify.batches classify.run classify.start "
+    "classify.evaluate classify.features classify.train classify.summary "
     "runtimes.saved_model runtimes.keras_file export"
 ).split()
 
@@ -69,6 +72,7 @@ def test_no_keras_above_the_line(room):
 def test_the_package_and_its_commands_import_no_keras():
     code = (
         "import sys, ssd, ssd.cli, ssd.tools.detect, ssd.tools.evaluate, ssd.tools.train, ssd.tools.report;"
+        "import ssd.tools.classify;"
         "import ssd.media, ssd.results, ssd.tools.data, ssd.datasets.doctor, ssd.datasets.charts;"
         "heavy = 'tensorflow keras albumentations openvino matplotlib jinja2 yaml PIL tensorboardX'.split();"
         "print([m for m in heavy if m in sys.modules])"

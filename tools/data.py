@@ -1,4 +1,4 @@
-"""ssd data: check, measure, convert, split and look at labelled photos before training."""
+"""ssd data: check, measure, convert, split, crop and look at labelled photos before training."""
 
 import json
 from pathlib import Path
@@ -143,6 +143,41 @@ def augment(data: Path, out: Path, split: str, images: int, views: int, seed: in
     """Show photos as training sees them, with their boxes."""
     shown = run(_augment, data, out, split, images, list(range(seed, seed + views)), max_expand)
     click.echo(f"{shown} photos, {views} views of each -> {out}")
+
+
+@main.command()
+@click.argument("data", type=DATA)
+@click.option("--out", type=FOLDER, required=True, help="New folder.")
+@click.option("--split", "splits", multiple=True, help="Repeatable; train and val unless told.")
+@click.option("--classes", help="Only these classes: a,b, a text file, voc or coco.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 10),
+    default=0.1,
+    show_default=True,
+    help="Share of the sides of a box that is added on each side.",
+)
+@click.option(
+    "--least-size",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Pixels that both sides of a box must have.",
+)
+def crops(data: Path, out: Path, splits: tuple, classes: str | None, margin: float, least_size: int) -> None:
+    """Cut labelled objects out of their photos into class folders, OUT/SPLIT/CLASS, for `ssd classify`.
+
+    Difficult objects are left out.
+    """
+    from ssd.datasets.crops import write_crops
+    from ssd.transfer.classes import parse_classes
+
+    wanted = run(parse_classes, classes) if classes else None
+    how = {"margin": margin, "least": least_size, "class_names": wanted, "track": track}
+    counts = run(write_crops, data, out, splits, **how)
+    for split, found in counts.items():
+        click.echo(f"{split}: {', '.join(f'{name} {count:,}' for name, count in found.items())}")
+    click.echo(f"crops -> {out}")
 
 
 def _count(data: Path, splits: tuple):

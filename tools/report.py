@@ -22,9 +22,11 @@ def main(folder: Path, out: Path | None) -> None:
 
 
 def _write(folder: Path, out: Path | None) -> Path:
+    from ssd.classify import report as classification
     from ssd.report import write_report
 
-    return write_report(folder, out)
+    write = classification.write_report if classification.is_classifier(folder) else write_report
+    return write(folder, out)
 
 
 if __name__ == "__main__":

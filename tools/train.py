@@ -42,7 +42,10 @@ from ssd.cli import fail, numbers, run, track
 @click.option("--spec", help="ssd300, ssd300_coco or ssd300_v1; that of --init, else ssd300, unless told.")
 @click.option("--backbone", help="vgg16, vgg16_bn or inception_v3; that of --init, else vgg16, unless told.")
 @click.option("--cut", help="Layer at which a network of keras.applications is cut, such as mixed2.")
-@click.option("--backbone-weights", help="File of ImageNet weights; fetched unless told; 'random': none.")
+@click.option(
+    "--backbone-weights",
+    help="Weight file, or run of ssd classify, for the extractor; ImageNet's unless told; 'random': none.",
+)
 @click.option(
     "--init",
     metavar="FILE|NAME",
@@ -137,11 +140,12 @@ def main(data: tuple, out: Path | None, resume: Path | None, tensorboard: bool, 
 
 
 def _train(settings, folder: Path, tensorboard: bool) -> None:
+    from ssd.progress import live_table
     from ssd.tensorboard import TensorBoard
     from ssd.train import train
     from ssd.watcher import ReportKeeper, Watchers
 
-    table = _live_table()
+    table = live_table()
     say, shown = (table.say, table.track) if table else (click.echo, track)
     watchers = [
         ReportKeeper(say),
@@ -160,16 +164,6 @@ def _train(settings, folder: Path, tensorboard: bool) -> None:
         signal.signal(signal.SIGTERM, before)
     click.echo(f"report: {folder / 'report.html'}")
     click.echo(f"best checkpoint: {best}\ncompile it with: ssd export {best} --out MODEL")
-
-
-def _live_table():
-    """A live table where standard error is a terminal that can show one; else lines are all there is."""
-    from rich.console import Console
-
-    from ssd.progress import LiveTable
-
-    console = Console(stderr=True)
-    return LiveTable(console) if console.is_terminal and not console.is_dumb_terminal else None
 
 
 def _interrupt(*_: object) -> None:

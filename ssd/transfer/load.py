@@ -136,14 +136,20 @@ def imagenet_weights(backbone: str, say: Callable = print, track: Callable = unt
         return None
 
 
-def load_backbone(model: keras.Model, name: str, path: str | Path | None = None) -> list[str]:
-    """Put weights into the extractor of a detector, such as ImageNet's.
+def load_backbone(
+    model: keras.Model,
+    name: str,
+    path: str | Path | None = None,
+    choose: Callable[[WeightFile], list[Slot]] | None = None,
+) -> list[str]:
+    """Put weights into the extractor of a model, such as ImageNet's.
 
     Args:
-        model: from `ssd.model.build_model`.
+        model: a detector, or any network with the layers of an extractor.
         name: its extractor.
         path: a weight file of any known format; None takes the known file of ImageNet weights, from
             the cache or the network.
+        choose: open file -> the layers to fill; those of a detector's extractor unless given.
     Returns:
         names of the layers of `model` that got weights.
     Raises:
@@ -153,7 +159,8 @@ def load_backbone(model: keras.Model, name: str, path: str | Path | None = None)
     file, _ = open_source(resolve(IMAGENET[name]) if path is None else path, Options())
     with file:
         # Only the extractor of the card counts here.
-        plan = _plan_backbone(file, model, ModelCard("backbone", "ssd300", name, ("any",)))
+        slots = choose(file) if choose else _backbone_slots(file, model)
+        plan = _plan_backbone(file, slots, ModelCard("backbone", "ssd300", name, ("any",)))
         verify(plan)
         _apply(model, plan)
     return list(dict.fromkeys(move.slot.name.split("/")[0] for move in plan.moves))
@@ -182,7 +189,7 @@ def _transfer(
             return ledger
         other, _ = open_source(backbone_weights, Options())
         with other:
-            second = _plan_backbone(other, model, card)
+            second = _plan_backbone(other, _backbone_slots(other, model), card)
             verify(second)
             left = sum(row.parameters for row in second.rows if row.action == "left")
             remarks = (*plan.remarks, *second.remarks)
@@ -206,18 +213,28 @@ def _leaves_extractor(model: keras.Model, card: ModelCard, path: str | Path, opt
     return not any("/" in move.slot.name for move in plan.moves)
 
 
-def _plan_backbone(file: WeightFile, model: keras.Model, card: ModelCard) -> Plan:
-    """Only the layers of the extractor, or the VGG16 part of an uncut detector, by name."""
+def _backbone_slots(file: WeightFile, model: keras.Model) -> list[Slot]:
+    """The layers of the extractor, or the VGG16 part of an uncut detector."""
     slots = describe(model)
     inside = [slot for slot in slots if "/" in slot.name]
     own = {layer.canonical for layer in file.layers if layer.tensors}
-    slots = inside or [
+    return inside or [
         slot
         for slot in slots
         if slot.name in VGG or (slot.name in own and slot.name.removesuffix("_bn") in (*VGG, "fc6", "fc7"))
     ]
+
+
+def _plan_backbone(file: WeightFile, slots: list[Slot], card: ModelCard) -> Plan:
+    """Only these layers, by name."""
     places = {slot.canonical for slot in slots}
     skip = tuple(escape(x.name) for x in file.layers if x.tensors and x.canonical not in places)
+    lost = [x.name for x in file.layers if x.tensors and (x.canonical or "").removesuffix("_bn") in places]
+    if lost := [name for name in lost if escape(name) in skip]:
+        raise ValueError(
+            f"backbone weights must fit {card.backbone}, without batch normalisation. "
+            f"Received: {file.path} with {lost[0]}; remedy: --backbone vgg16_bn"
+        )
     try:
         return make_plan(file, None, slots, card, Options(skip=skip))
     except ValueError as error:
