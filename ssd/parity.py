@@ -112,7 +112,8 @@ class _Sums:
                 np.abs(a[rows] - b[rows]) for a, b in zip(ours, theirs, strict=True)
             )
             most = self._most[layer]
-            if not max(scores.max(), boxes.max()) <= max(most[:2]):  # a NaN is kept
+            worst, now = np.max(most[:2]), np.max([scores.max(), boxes.max()])
+            if now > worst or (np.isnan(now) and not np.isnan(worst)):
                 most[2] = name
             most[0], most[1] = np.maximum(most[0], scores.max()), np.maximum(most[1], boxes.max())
             self._squares[layer] += [np.square(logits).mean(), spread[0], np.square(deltas).mean(), spread[1]]

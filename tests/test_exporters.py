@@ -1,0 +1,161 @@
+"""Every format and precision of one small-weighted SSD300: the same detector, or no file at all."""
+
+import json
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("keras", reason="needs the extra 'train'")
+pytest.importorskip("tf2onnx", reason="needs the extra 'onnx'")
+pytest.importorskip("ai_edge_litert", reason="needs the extra 'litert'")
+
+from ssd.card import ModelCard
+from ssd.checkpoint import load_checkpoint, save_checkpoint
+from ssd.cli import main
+from ssd.detector import Detector
+from ssd.export import FORMATS, Gate, export_model
+from ssd.images import load_image, preprocess
+from ssd.model import build_model
+from ssd.runtimes import openvino_file
+
+PHOTOS = "astronaut.jpg", "chelsea.png"
+CASES = [(name, precision) for name, (_, has) in FORMATS.items() for precision in has]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Heads at one scale, so that deltas and scores are of the size of trained ones."""
+    card = ModelCard("x", "ssd300", "vgg16", ("cat", "dog"))
+    model = build_model(card.ssd_spec, 2)
+    draw = np.random.default_rng(0)
+    for layer in model.layers:
+        if "mbox" in layer.name and layer.weights:
+            kernel, bias = layer.get_weights()
+            layer.set_weights([draw.normal(0, 0.01, kernel.shape), draw.normal(0, 0.5, bias.shape)])
+    path = tmp_path_factory.mktemp("checkpoint") / "a.weights.h5"
+    save_checkpoint(path, model, card)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos():
+    from conftest import SAMPLES
+
+    return [(name, load_image(SAMPLES / name)) for name in PHOTOS]
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, photos, tmp_path_factory):
+    """Makes each export once: (format, precision) -> folder."""
+    folder, made = tmp_path_factory.mktemp("exported"), {}
+    card = load_checkpoint(checkpoint)[1]
+    pictures = [preprocess(image, 300, card.preprocessing) for _, image in photos]
+
+    def export(name, precision):
+        if (name, precision) not in made:
+            out = folder / f"{name}-{precision}"
+            nms = (name, precision) == ("openvino", "f32")
+            made[name, precision] = export_model(
+                checkpoint, out, precision, pictures, format=name, nms=nms, gate=Gate(photos)
+            )
+        return made[name, precision]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the converters
+        yield export
+
+
+@pytest.mark.parametrize(("name", "precision"), CASES)
+def test_an_export_is_the_detector_that_was_trained(exported, photos, name, precision):
+    folder = exported(name, precision)
+    card = json.loads((folder / "card.json").read_text())
+    assert (card["precision"], card["class_names"]) == (precision, ["cat", "dog"])
+    assert set(card["notes"]) >= {"checkpoint_sha256", "made_with", "parity"}
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert set(card["sha256"]) == files - {"card.json"}
+    one = Detector.load(folder)
+    assert one.network.about.endswith(precision)
+    # Any number of pictures, of any size, at once: what each has alone.
+    two = Detector.load(folder, batch=2).find_batch([image for _, image in photos], 0.4)
+    for (_, image), both in zip(photos, two, strict=True):
+        alone = one(image, score_threshold=0.4)
+        assert len(alone) == len(both) > 0
+        assert np.sort(both.scores) == pytest.approx(np.sort(alone.scores), abs=0.02)
+
+
+def test_suppression_in_the_graph_finds_what_numpy_finds(exported, photos):
+    detector = Detector.load(exported("openvino", "f32"))
+    limits = detector.network.limits
+    assert (limits.score_threshold, limits.iou_threshold, limits.max_detections) == pytest.approx(
+        (0.01, 0.45, 200)
+    )
+    for _, image in photos:
+        inside = detector(image)
+        outputs = detector.network(detector.prepare([image]))._replace(found=None)
+        boxes, labels, scores = detector.boxes(outputs, 0, limits)
+        assert len(inside) == len(boxes) == 200
+        order, theirs = (np.lexsort((b[:, 0], lab, np.round(s, 4))) for b, lab, s in (
+            (boxes, labels, scores), (inside.boxes, inside.labels, inside.scores)))  # fmt: skip
+        assert inside.scores[theirs] == pytest.approx(scores[order], abs=1e-4)
+        # The last ones may change places at equal scores.
+        best = np.argsort(-scores)[:100], np.argsort(-inside.scores)[:100]
+        assert inside.boxes[best[1]] == pytest.approx(boxes[best[0]], abs=1e-3)
+
+
+def test_onnx_carries_its_card(exported):
+    import onnx
+
+    folder = exported("onnx", "f32")
+    props = {p.key: p.value for p in onnx.load(folder / "model.onnx").metadata_props}
+    assert json.loads(props["card"])["class_names"] == ["cat", "dog"]
+
+
+def test_a_saved_model_with_other_operations_is_refused(exported, tmp_path):
+    import tensorflow as tf
+
+    class Reader(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, 300, 300, 3), name="image")])
+        def infer(self, image):
+            text = tf.io.read_file("/etc/hostname")
+            logits = tf.zeros((1, 8732, 3)) + tf.cast(tf.strings.length(text), tf.float32)
+            return {"class_logits": logits, "box_deltas": tf.zeros((1, 8732, 4))}
+
+    from ssd.runtimes.network import Options
+    from ssd.runtimes.saved_model import load
+
+    module = Reader()
+    tf.saved_model.save(module, str(tmp_path / "saved_model"), {"serving_default": module.infer})
+    with pytest.raises(ValueError, match="ReadFile"):
+        load(tmp_path / "saved_model", ModelCard("x", "ssd300", "vgg16", ("cat", "dog")), Options())
+
+
+def test_an_export_that_fails_the_gate_leaves_nothing(checkpoint, photos, tmp_path, monkeypatch):
+    card = load_checkpoint(checkpoint)[1]
+    flipped = replace(card.preprocessing, channel_order="RGB")
+    read = openvino_file.load
+    monkeypatch.setattr(openvino_file, "load", lambda file, card, options: read(file, card, options))
+    monkeypatch.setattr(
+        "ssd.detector.read_model_card",
+        lambda file: replace(card, precision="f32", preprocessing=flipped),
+    )
+    with pytest.raises(ValueError, match="first apart at conv4_3_norm"):
+        export_model(checkpoint, tmp_path / "m", gate=Gate(photos))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--format", "litert", "--precision", "bf16"], "must have the precision"),
+        (["--format", "onnx", "--nms"], "needs the format openvino"),
+        (["--precision", "int8"], "needs --data"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_at_once(checkpoint, tmp_path, options, words):
+    done = CliRunner().invoke(main, ["export", str(checkpoint), "--out", str(tmp_path / "m"), *options])
+    assert done.exit_code in (1, 2)
+    assert words in done.output
+    assert not (tmp_path / "m").exists()

@@ -1,0 +1,127 @@
+"""The parity gate on a network made of NumPy: an honest copy passes, each kind of fault does not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ssd.anchors import make_anchors
+from ssd.card import ModelCard
+from ssd.detector import Detector
+from ssd.images import load_image
+from ssd.parity import AGREEMENT, EXACT, compare
+from ssd.records import Sample
+from ssd.runtimes.network import Outputs
+from ssd.spec import FeatureMap, Preprocessing
+
+CARD = ModelCard("x", "ssd300", "vgg16", ("cat", "dog"))
+ANCHORS = make_anchors(CARD.ssd_spec)
+
+
+class Network:
+    """Logits and deltas that depend on each channel of the picture, differently for each anchor."""
+
+    batch, streams, limits, about = 1, 1, None, "numpy f32"
+
+    def __init__(self, change=lambda logits, deltas: (logits, deltas)):
+        draw = np.random.default_rng(0)
+        self._of_logits = draw.normal(0, 0.02, (3, len(ANCHORS), 3))
+        self._of_deltas = draw.normal(0, 0.02, (3, len(ANCHORS), 4))
+        self._change = change
+
+    def __call__(self, batch: np.ndarray) -> Outputs:
+        colour = batch.mean((0, 1, 2)) + np.array([30, -20, 50])
+        outputs = [
+            np.tensordot(colour, w, 1)[None].astype(np.float32) for w in (self._of_logits, self._of_deltas)
+        ]
+        return Outputs(*self._change(*outputs))
+
+
+@pytest.fixture
+def pictures(samples):
+    return [(name, load_image(samples / name)) for name in ("astronaut.jpg", "chelsea.png")]
+
+
+def judge(pictures, precision="f32", change=None, anchors=None, **card):
+    other = Detector(replace(CARD, precision=precision, **card), Network(change) if change else Network())
+    other.anchors = ANCHORS if anchors is None else anchors
+    return compare(Detector(CARD, Network()), other, pictures)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16", "int8"])
+def test_the_same_detector_passes(pictures, precision):
+    parity = judge(pictures, precision)
+    assert parity.fault == ""
+    assert [d.layer for d in parity.differences] == [m.layer for m in CARD.ssd_spec.feature_maps]
+    assert parity.summary() == {"scores": 0, "boxes": 0, "logits_share": 0, "deltas_share": 0}
+
+
+@pytest.mark.parametrize("precision", ["f32", "int8"])
+@pytest.mark.parametrize(
+    "preprocessing",
+    [Preprocessing("RGB", (104.0, 117.0, 123.0), 1.0), Preprocessing("BGR", (0.0, 0.0, 0.0), 1.0)],
+    ids=["flipped channels", "dropped mean"],
+)
+def test_a_wrong_input_fails(pictures, precision, preprocessing):
+    fault = judge(pictures, precision, preprocessing=preprocessing).fault
+    assert fault.startswith("first apart at conv4_3_norm: ")
+    assert "astronaut.jpg" in fault or "chelsea.png" in fault
+
+
+def test_a_wrong_anchor_step_fails_and_is_found_in_its_feature_map(pictures, monkeypatch):
+    spec = CARD.ssd_spec
+    wrong = tuple(replace(m, step=17) if m.layer == "fc7" else m for m in spec.feature_maps)
+    assert isinstance(wrong[1], FeatureMap)
+    fault = judge(pictures, anchors=make_anchors(replace(spec, feature_maps=wrong))).fault
+    assert fault.startswith("first apart at fc7: boxes differ by up to 0.0")
+    assert fault.endswith("1 of 6 feature maps")
+
+
+def test_the_tolerance_is_where_it_is_said_to_be(pictures):
+    def shifted(by):
+        return lambda logits, deltas: (logits, deltas + np.float32(by))
+
+    # A corner moves by 0.1 of the anchor's side times the delta: the largest side is about 1.
+    assert judge(pictures, change=shifted(EXACT / 10)).fault == ""
+    assert "boxes differ" in judge(pictures, change=shifted(EXACT * 100)).fault
+    spread = Network()(np.zeros((1, 2, 2, 3)))[0].std()
+    assert AGREEMENT == 0.25
+    assert judge(pictures, "int8", change=lambda a, b: (a + np.float32(0.05 * spread), b)).fault == ""
+    assert "class logits differ" in judge(pictures, "int8", change=lambda a, b: (a + 2 * spread, b)).fault
+
+
+@pytest.mark.parametrize("precision", ["f32", "int8"])
+def test_nan_fails_and_is_named(pictures, precision):
+    def broken(logits, deltas):
+        logits = logits.copy()
+        logits[0, -1, 1] = np.nan
+        return logits, deltas
+
+    fault = judge(pictures, precision, change=broken).fault
+    assert fault == "conv9_2 of astronaut.jpg is not finite"
+
+
+def test_with_labels_a_rounded_model_is_judged_by_its_map(samples):
+    # Both call every anchor a cat; the reference at the right place, the other one elsewhere.
+    photo = samples / "chelsea.png"
+    image = load_image(photo)
+    best = ANCHORS[len(ANCHORS) - 1]
+    sample = Sample("chelsea", photo, *image.shape[:2], best[None], np.array([0]), np.array([False]))
+
+    def find(index):
+        def change(logits, deltas):
+            logits, deltas = np.zeros_like(logits), np.zeros_like(deltas)
+            logits[..., 0], logits[0, index] = 9, (0, 9, 0)
+            return logits, deltas
+
+        return change
+
+    def against(index):
+        reference = Detector(CARD, Network(find(len(ANCHORS) - 1)))
+        other = Detector(replace(CARD, precision="int8"), Network(find(index)))
+        return compare(reference, other, [("chelsea.png", image)], [sample])
+
+    same = against(len(ANCHORS) - 1)
+    assert (same.fault, same.map_reference, same.map_other) == ("", 1.0, 1.0)
+    wrong = against(0)
+    assert wrong.fault.startswith("VOC07 mAP 0.0000 beside 1.0000 over 1 photos; furthest apart at ")
