@@ -66,7 +66,6 @@ def compare(
     other: Detector,
     pictures: Iterable[tuple[str, np.ndarray]],
     labelled: list[Sample] | None = None,
-    progress: Iterable | None = None,
 ) -> Parity:
     """Run two detectors on the same pictures, each with its own preprocessing and anchors.
 

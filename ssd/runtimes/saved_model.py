@@ -31,7 +31,7 @@ class SavedModelNetwork:
         return Outputs(results["class_logits"].numpy(), results["box_deltas"].numpy())
 
 
-# What a detector is made of; what else a graph of TensorFlow can do, such as reading files, has no place here.
+# What a detector is made of; what else a graph can do, such as reading files, has no place here.
 OPERATIONS = frozenset(
     """Add AddV2 AvgPool BatchToSpaceND BiasAdd Cast ConcatV2 Const Conv2D ExpandDims
     FusedBatchNormV3 Identity MaxPool Mul NoOp Pack Pad PadV2 PartitionedCall Placeholder
