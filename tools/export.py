@@ -49,8 +49,8 @@ SAMPLES = 4  # pictures of --data that the gate looks at, beside mAP
 )
 @click.option(
     "--eval-split",
-    help="Its split whose mAP decides whether bf16 or int8 is the same detector; val, if there is one, unless "
-    "told.",
+    help="Its split whose mAP decides whether bf16 or int8 is the same detector; val, if there is one, "
+    "unless told.",
 )
 @click.option("--eval-images", type=click.IntRange(0), help="At most this many of it; 0: no mAP.")
 @click.option("--note", multiple=True, help="KEY=TEXT for the model card, such as data=...; repeatable.")
