@@ -234,7 +234,7 @@ def _predict(model: keras.Model, batches: ClassBatches) -> np.ndarray:
 
 
 def _seed_layers(model: keras.Model, seed: int, epoch: int) -> None:
-    """Dropout and noise follow from seed, epoch and layer: resumed, or on stored features, they are the same."""
+    """Dropout and noise follow from seed, epoch and layer: the same when resumed or on stored features."""
     for layer in model._flatten_layers():
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:
