@@ -7,6 +7,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -63,8 +66,28 @@ def dilated_conv2d(inputs: keras.KerasTensor, kernel: keras.KerasTensor, rate: i
     Returns:
         (B, h, w, filters), no bias.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or not _has_dilated_gradient():
         return keras.ops.conv(inputs, kernel, padding="same", dilation_rate=rate)
     import tensorflow as tf
 
     return tf.nn.conv2d(inputs, kernel, 1, "SAME", dilations=rate)
+
+
+@cache
+def _has_dilated_gradient() -> bool:
+    """Whether tf.nn.conv2d can be trained with dilation: not on a CPU whose oneDNN somebody turned off."""
+    import tensorflow as tf
+
+    with tf.init_scope():
+        try:
+            tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=[1, 3, 3, 1],
+                filter=np.zeros((3, 3, 1, 1), np.float32),
+                out_backprop=np.zeros((1, 3, 3, 1), np.float32),
+                strides=[1] * 4,
+                padding="SAME",
+                dilations=[1, 2, 2, 1],
+            )
+        except tf.errors.OpError:
+            return False
+    return True

@@ -75,6 +75,8 @@ class Batches(keras.utils.PyDataset):
         seed: of the order; None keeps the order of the samples.
         views_per_sample: different views there are of each sample; None: endless.
         drop_rest: leave out a last batch that is smaller.
+        workers: threads that prepare batches, at least 2: by a single one Keras has TensorFlow's own thread
+            do it, and an error within `fit` then waits for that thread for ever.
     """
 
     def __init__(
@@ -86,9 +88,9 @@ class Batches(keras.utils.PyDataset):
         seed: int | None = None,
         views_per_sample: int | None = None,
         drop_rest: bool = False,
-        workers: int = 1,
+        workers: int = 2,
     ) -> None:
-        super().__init__(workers=workers, max_queue_size=4)
+        super().__init__(workers=max(2, workers), max_queue_size=4)
         self._get, self.count, self._spec = get, count, spec
         self.batch_size, self.seed, self.views_per_sample = batch_size, seed, views_per_sample
         self._anchors = make_anchors(spec)

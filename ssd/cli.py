@@ -9,6 +9,7 @@ import click
 
 # What `ssd --help` says of each, so that it need not import them.
 COMMANDS = {
+    "bench": "Measure what detection costs on this CPU, against other runtimes and the machine's limits.",
     "classify": "Train the network under the detector by itself, on folders of pictures.",
     "data": "Check, measure, convert, split and crop labelled photos.",
     "detect": "Find objects in images and videos and draw their boxes.",

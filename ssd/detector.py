@@ -1,8 +1,7 @@
 """`Detector.load("default")(image) -> Detections`: a compiled model, run without Keras."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from ssd.anchors import make_anchors
 from ssd.card import CARD_NAME, ModelCard
 from ssd.images import load_image, preprocess
+from ssd.pipeline import in_order
 from ssd.postprocess import choose, postprocess
 from ssd.records import Detections
 from ssd.runtimes.network import Limits, Network, Options, Outputs, model_file, open_network, read_model_card
@@ -18,6 +18,7 @@ from ssd.runtimes.network import Limits, Network, Options, Outputs, model_file, 
 WEIGHTS = Path(__file__).parent / "weights"  # in the installed package
 WEIGHTS = WEIGHTS if WEIGHTS.is_dir() else Path(__file__).parent.parent / "weights"  # in a checkout
 DEFAULT_MODEL = "ssd300_vgg16_animals6_v1"
+HELPERS = 2  # threads beyond the pictures in the network: one decodes, one draws and encodes
 
 
 class Detector:
@@ -139,35 +140,36 @@ class Detector:
         raw = outputs.class_logits[i], outputs.box_deltas[i]
         return postprocess(*raw, self.anchors, self.card.ssd_spec, *limits)
 
-    def find_all(self, pictures: Iterable[np.ndarray | str | Path], **limits: object) -> Iterator[Future]:
+    def find_all(
+        self,
+        pictures: Iterable[np.ndarray | str | Path],
+        then: Callable[[int, np.ndarray, Detections], object] = lambda number, image, found: (image, found),
+        **limits: object,
+    ) -> Iterator[Future]:
         """Find objects in many pictures; files are decoded while others are in the network.
 
         Args:
             pictures: (H, W, 3) uint8 RGB arrays or files, taken a few ahead of what is asked for.
+            then: told the number of a picture from 0, the picture and its detections, by the thread
+                that has found them, for what may overlap with the network as well, such as drawing.
             limits: as for a single picture.
         Returns:
             one future a picture, in order: its result is the picture and its detections, the same as
-            one by one, or what `load_image` raised.
+            one by one, or what `then` returned; or it raises what `load_image` or `then` raised.
         """
 
-        def find(some: list[np.ndarray | str | Path]) -> list[Future]:
-            futures = [Future() for _ in some]
-            images = []
-            for future, picture in zip(futures, some, strict=True):
-                try:
-                    image = picture if isinstance(picture, np.ndarray) else load_image(picture)
-                    _check(image)
-                    images.append((future, image))
-                except Exception as error:
-                    future.set_exception(error)
-            found = self.find_batch([image for _, image in images], **limits)
-            for (future, image), detections in zip(images, found, strict=True):
-                future.set_result((image, detections))
-            return futures
+        def find(some: list[tuple[int, np.ndarray | str | Path]]) -> list[Future]:
+            opened = [_done(_open, picture) for _, picture in some]
+            images = [future.result() for future in opened if not future.exception()]
+            found = iter(self.find_batch(images, **limits))
+            return [
+                future if future.exception() else _done(then, number, future.result(), next(found))
+                for future, (number, _) in zip(opened, some, strict=True)
+            ]
 
-        # One more than the network takes: it decodes meanwhile.
-        groups = in_order(find, _groups(pictures, self.network.batch), self.network.streams + 1)
-        for group in groups:
+        # More than the network takes: the others decode and draw meanwhile.
+        groups = _groups(enumerate(pictures), self.network.batch)
+        for group in in_order(find, groups, self.network.streams + HELPERS):
             yield from group.result()
 
     def operating_point(self, default: float) -> float | np.ndarray:
@@ -178,23 +180,6 @@ class Detector:
         # A score of exactly a chosen threshold passes, but must exceed what is given here.
         below = {name: np.nextafter(np.float32(value), np.float32(-1)) for name, value in chosen.items()}
         return np.array([below.get(name, default) for name in self.class_names], dtype=np.float32)
-
-
-def in_order(call: Callable, items: Iterable, workers: int) -> Iterator[Future]:
-    """Futures of `call` on each item, in order, computed by threads a few items ahead."""
-    waiting: deque[Future] = deque()
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for item in items:
-            waiting.append(pool.submit(call, item))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft()
-        while waiting:
-            yield waiting.popleft()
-    finally:
-        for future in waiting:  # nobody will ask for these
-            future.cancel()
-        pool.shutdown()
 
 
 def find_model(model: str | Path) -> Path:
@@ -213,6 +198,22 @@ def find_model(model: str | Path) -> Path:
         f"model must be a folder with {CARD_NAME}, a checkpoint, or one of: default, {', '.join(known)}. "
         f"Received: {str(model)!r}"
     )
+
+
+def _open(picture: np.ndarray | str | Path) -> np.ndarray:
+    image = picture if isinstance(picture, np.ndarray) else load_image(picture)
+    _check(image)
+    return image
+
+
+def _done(call: Callable, *args: object) -> Future:
+    """A future that has what a call returned or raised."""
+    future = Future()
+    try:
+        future.set_result(call(*args))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 def _check(image: np.ndarray) -> None:

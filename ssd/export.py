@@ -1,15 +1,48 @@
-"""From Keras to a compiled model: conversion to OpenVINO and quantisation to int8."""
+"""From a checkpoint to a compiled model: written by a format's exporter, passed by the parity gate, named."""
 
+import importlib
 import shutil
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-import openvino
 
-from ssd.backend import keras
-from ssd.card import CARD_NAME, card_to_json, file_sha256
+from ssd.card import CARD_NAME, ModelCard, card_to_json, file_sha256
 from ssd.checkpoint import load_checkpoint
+from ssd.detector import Detector
+from ssd.parity import Parity, compare
+from ssd.records import Sample
+from ssd.runtimes.keras_file import KerasNetwork
+from ssd.runtimes.network import Options
+
+# Format -> its room in ssd.exporters and the precisions that it has there.
+FORMATS = {
+    "openvino": ("openvino_file", ("f32", "bf16", "int8")),
+    "onnx": ("onnx_file", ("f32", "int8")),
+    "litert": ("litert_file", ("f32", "int8")),
+    "saved_model": ("saved_model", ("f32",)),
+}
+_RUNTIMES = {
+    "openvino": ("openvino", "nncf"),
+    "onnx": ("onnx", "onnxruntime", "tf2onnx"),
+    "litert": ("ai-edge-litert",),
+    "saved_model": ("tensorflow", "tensorflow-cpu"),
+}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What an export must pass before it gets its name.
+
+    Args:
+        pictures: names and (H, W, 3) uint8 RGB pictures that both models see, at least one.
+        labelled: photos whose VOC07 mAP decides on bf16 and int8; empty: agreement of outputs does.
+    """
+
+    pictures: list[tuple[str, np.ndarray]]
+    labelled: list[Sample] = field(default_factory=list)
 
 
 def export_model(
@@ -18,79 +51,100 @@ def export_model(
     precision: str = "f32",
     pictures: list[np.ndarray] | None = None,
     notes: dict | None = None,
+    *,
+    format: str = "openvino",  # noqa: A002
+    batch: int | None = None,
+    nms: bool = False,
+    gate: Gate | None = None,
+    say: Callable = print,
 ) -> Path:
-    """Compile a checkpoint into a model folder: model.xml, model.bin and card.json.
+    """Compile a checkpoint into a model folder: the files of the format, and card.json.
 
     Args:
         checkpoint: a .weights.h5 file with its card.
         folder: must not exist.
-        precision: "f32" or "int8".
+        precision: "f32", "bf16" or "int8".
         pictures: (S, S, 3) float32, preprocessed; int8 is calibrated on them.
         notes: added to the notes of the card.
+        format: one of `FORMATS`.
+        batch: pictures of one call; None: any number.
+        nms: suppression inside the graph too, on the limits of the card; OpenVINO alone.
+        gate: what the export must pass; None: it is not checked.
+        say: takes lines of text for the user.
     Returns:
         the folder.
     Raises:
-        ValueError: the folder exists, or the checkpoint or precision is wrong.
+        ValueError: the folder exists; checkpoint, format or precision is wrong; or the export fails the gate.
+        ImportError: an extra is missing.
     """
     folder = Path(folder)
-    if folder.exists():
-        raise ValueError(f"a model is never overwritten; choose another name. Received: {folder}")
-    if precision not in ("f32", "int8"):
-        raise ValueError(f"precision must be f32 or int8. Received: {precision!r}")
+    check_request(folder, format, precision, nms)
     model, card = load_checkpoint(checkpoint)
-    graph = to_openvino(model)
-    graph = quantise(graph, pictures or []) if precision == "int8" else graph
-    beside = folder.with_name(f".part-{folder.name}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    openvino.save_model(graph, str(beside / "model.xml"), compress_to_fp16=False)
-    hashes = {name: file_sha256(beside / name) for name in ("model.xml", "model.bin")}
-    source = {"checkpoint_sha256": file_sha256(checkpoint)}
     card = replace(
         card,
         name=folder.name,
         precision=precision,
-        sha256=hashes,
         scores={},  # those of the checkpoint are not those of the compiled model
-        notes=card.notes | source | (notes or {}),
+        notes=card.notes
+        | {"checkpoint_sha256": file_sha256(checkpoint), "made_with": _versions(format)}
+        | (notes or {}),
     )
-    (beside / CARD_NAME).write_text(card_to_json(card), "utf-8")
-    beside.replace(folder)
+    beside = folder.with_name(f".part-{folder.name}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        room = importlib.import_module(f"ssd.exporters.{FORMATS[format][0]}")
+        room.write(model, beside, card, pictures or [], batch, nms)
+        card = _write_card(beside, card)
+        if gate:
+            parity = _pass(gate, Detector(card, KerasNetwork(model, Options())), beside, say)
+            _write_card(beside, replace(card, notes=card.notes | {"parity": parity.summary()}))
+        beside.replace(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
     return folder
 
 
-def to_openvino(model: keras.Model, batch: int | None = 1) -> openvino.Model:
-    """Convert a Keras model, float32.
-
-    Args:
-        model: of one input.
-        batch: pictures in a batch; None: any count.
-
-    Raises:
-        ValueError: Keras does not run on TensorFlow, the one backend that converts.
-    """
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(f"export needs KERAS_BACKEND=tensorflow. Received: {keras.backend.backend()}")
-    import tensorflow as tf
-
-    function = tf.function(lambda x: model(x, training=False))
-    spec = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), tf.float32)
-    return openvino.convert_model(function.get_concrete_function(spec))
+def check_request(folder: Path, format: str, precision: str, nms: bool) -> None:  # noqa: A002
+    """Raise ValueError for what cannot be exported, before any work is done."""
+    if folder.exists():
+        raise ValueError(f"a model is never overwritten; choose another name. Received: {folder}")
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}. Received: {format!r}")
+    if precision not in FORMATS[format][1]:
+        works = "; ".join(f"{name}: {', '.join(has)}" for name, (_, has) in FORMATS.items())
+        raise ValueError(f"the format must have the precision ({works}). Received: {format} {precision}")
+    if nms and format != "openvino":
+        raise ValueError(f"suppression in the graph needs the format openvino. Received: {format}")
 
 
-def quantise(graph: openvino.Model, pictures: list[np.ndarray]) -> openvino.Model:
-    """Quantise to int8 after training, calibrated on pictures.
+def _pass(gate: Gate, reference: Detector, folder: Path, say: Callable) -> Parity:
+    parity = compare(reference, Detector.load(folder), gate.pictures, gate.labelled)
+    for row in parity.differences:
+        say(
+            f"  {row.layer}: scores within {row.scores:.2g}, boxes within {row.boxes:.2g}, logits and deltas "
+            f"apart by {row.logits_share:.3f} and {row.deltas_share:.3f} of their spread"
+        )
+    if parity.map_other is not None:
+        say(f"  VOC07 mAP {parity.map_other:.4f}, of the checkpoint {parity.map_reference:.4f}")
+    if parity.fault:
+        raise ValueError(f"the export must be the detector that was trained. Received: {parity.fault}")
+    return parity
 
-    Args:
-        graph: from `to_openvino`.
-        pictures: (S, S, 3) float32, preprocessed as the network wants them; at least one.
-    """
-    import logging
 
-    import nncf
+def _write_card(folder: Path, card: ModelCard) -> ModelCard:
+    """Write the card with the hashes of all files beside it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CARD_NAME)
+    card = replace(card, sha256={path.relative_to(folder).as_posix(): file_sha256(path) for path in files})
+    (folder / CARD_NAME).write_text(card_to_json(card), "utf-8")
+    return card
 
-    if not pictures:
-        raise ValueError("int8 must be calibrated on pictures. Received: none")
-    nncf.set_log_level(logging.ERROR)
-    data = nncf.Dataset([picture[None] for picture in pictures])
-    return nncf.quantize(graph, data, subset_size=len(pictures))
+
+def _versions(format: str) -> str:  # noqa: A002
+    found = []
+    for name in ("keras", *_RUNTIMES[format]):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)

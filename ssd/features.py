@@ -56,12 +56,12 @@ class CompiledFront:
     def __init__(self, front: keras.Model, pictures: list[np.ndarray] | None) -> None:
         import openvino
 
-        from ssd.export import quantise, to_openvino
+        from ssd.exporters.openvino_file import quantise, to_openvino
 
         graph = to_openvino(front)
         graph = quantise(graph, pictures) if pictures else graph
-        precision = {} if pictures else {"INFERENCE_PRECISION_HINT": "f32"}
-        self._compiled = openvino.Core().compile_model(graph, "CPU", precision)
+        # Without the hint OpenVINO rounds to bfloat16 whatever is not int8, where the CPU has it.
+        self._compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         self._lock = threading.Lock()  # a compiled model serves one caller at a time
         self.shapes = [tuple(t.shape[1:]) for t in front.outputs]
 
@@ -116,10 +116,17 @@ class FeatureCache:
         Args:
             make_view: index -> (list of maps, boxes (N, 4), labels (N,)).
             indices: the views to make.
+        Raises:
+            ValueError: a feature is beyond float16's 65,504.
         """
         for i in indices:
             maps, boxes, labels = make_view(i)
             for store, value in zip(self._maps, maps, strict=True):
+                if (largest := np.abs(value).max()) > np.finfo(np.float16).max:
+                    raise ValueError(
+                        "cached features must lie within float16's range; take --cache-views 0. "
+                        f"Received: {largest:.0f} in view {i}"
+                    )
                 store[i] = value
             np.savez(self._truth / f"{i}.npz", boxes=boxes, labels=labels)
             self._done[i] = 1  # last: a view counts only when all of it is there
@@ -206,7 +213,14 @@ CALIBRATION = 24  # pictures that int8 is calibrated on; ImageNet features need 
 def _through(compiled: CompiledFront, source: Callable) -> Callable:
     def get(i: int) -> tuple:
         picture, boxes, labels = source(i)
-        return compiled(picture), boxes, labels
+        maps = compiled(picture)
+        if not all(np.isfinite(values).all() for values in maps):
+            photo = source.samples[i % len(source.samples)].path
+            raise ValueError(
+                "the frozen layers must give finite features; take --front keras. "
+                f"Received: NaN or infinity in view {i}, made of {photo}"
+            )
+        return maps, boxes, labels
 
     return get
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from ssd.cache import user_cache
 from ssd.catalogue import KNOWN, KnownFile
 from ssd.download import PAUSES, check_address, download, forget, only_one, untracked
 
@@ -17,9 +18,7 @@ def cache_folder() -> Path:
     """Where fetched files stay: the environment variable SSD_CACHE, else the user's cache."""
     if own := os.environ.get("SSD_CACHE"):
         return Path(own).expanduser()
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("ssd", appauthor=False)) / "models"
+    return user_cache() / "models"
 
 
 def find_known(name: str) -> KnownFile:

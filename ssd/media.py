@@ -1,10 +1,10 @@
-"""The doors of moving pictures and of results: sources of frames in, annotated copies out.
+"""The doors of moving pictures: frames in, annotated copies out.
 
 Video is read and written by PyAV, whose wheel ships FFmpeg and the H.264 encoder.
 """
 
-import glob
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,11 +12,6 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-
-from ssd.images import IMAGE_SUFFIXES
-
-VIDEO_SUFFIXES = frozenset(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv".split())
-H264_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".mkv"))  # containers that may keep their suffix
 
 
 @dataclass(frozen=True)
@@ -26,39 +21,6 @@ class Frame:
     image: np.ndarray  # (H, W, 3) uint8 RGB
     index: int
     time_s: float
-
-
-def find_sources(patterns: list[str]) -> tuple[list[Path], list[str]]:
-    """The image and video files of any mix of files, folders (not below them) and globs.
-
-    Returns:
-        the files in the order given, each once, sorted within a folder or glob; and a line for
-        each pattern that names nothing.
-    """
-    found, faults = {}, []
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            matches = [p for p in sorted(path.iterdir()) if is_media(p)]
-        elif path.exists():
-            matches = [path]
-        else:
-            matches = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]
-            matches = [p for p in matches if p.is_file() and is_media(p)]
-        if not matches:
-            faults.append(f"{pattern}: no image or video there")
-        found |= {p.resolve(): p for p in matches if p.resolve() not in found}
-    return list(found.values()), faults
-
-
-def is_media(path: Path) -> bool:
-    """Whether the suffix is one of an image or a video."""
-    return path.suffix.lower() in IMAGE_SUFFIXES or is_video(path)
-
-
-def is_video(path: Path) -> bool:
-    """Whether the suffix is one of a video."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def video_length(path: Path) -> int | None:
@@ -118,7 +80,8 @@ class VideoWriter:
     def __init__(self, path: Path, rate: Fraction) -> None:
         self.path, self._rate = path, rate
         self._beside = path.with_name(f".part-{path.name}")
-        self._container = av.open(str(self._beside), "w", options={"movflags": "+faststart"})
+        with _as_os_error(path):
+            self._container = av.open(str(self._beside), "w", options={"movflags": "+faststart"})
         self._stream = None
         self._last_pts = -1
 
@@ -133,30 +96,46 @@ class VideoWriter:
         height, width = (side - side % 2 for side in frame.image.shape[:2])
         if self._stream is None:
             self._stream = self._start(height, width)
-        picture = av.VideoFrame.from_ndarray(
-            np.ascontiguousarray(frame.image[:height, :width]), format="rgb24"
-        )
+        # OpenCV converts four times as fast as FFmpeg would, with the same matrix.
+        planes = cv2.cvtColor(frame.image[:height, :width], cv2.COLOR_RGB2YUV_I420)
+        picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         # Times keep a variable rate as it was; they must rise for the container.
         pts = max(self._last_pts + 1, round(frame.time_s / self._stream.codec_context.time_base))
         picture.pts, picture.time_base, self._last_pts = pts, self._stream.codec_context.time_base, pts
-        self._container.mux(self._stream.encode(picture))
+        with _as_os_error(self.path):
+            self._container.mux(self._stream.encode(picture))
 
     def close(self) -> None:
-        """Finish the file and give it its name; nothing is left if no frame was written."""
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
-        if self._stream is None:
+        """Finish the file and give it its name; without a frame, or on a full disk, nothing is left."""
+        if self._container is None:
+            return
+        container, self._container = self._container, None
+        try:
+            with _as_os_error(self.path), container:
+                if self._stream is not None:
+                    container.mux(self._stream.encode(None))
+            if self._stream is not None:
+                self._beside.replace(self.path)
+        finally:
             self._beside.unlink(missing_ok=True)
-        else:
-            self._beside.replace(self.path)
 
     def _start(self, height: int, width: int):
         stream = self._container.add_stream("libx264", rate=self._rate)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.time_base = 1 / Fraction(self._rate)
-        stream.options = {"crf": "20", "preset": "veryfast"}
+        # 50 to 60 % of the time of "veryfast" at crf 20, within 0.2 dB of it, files 22 to 29 % larger, on two
+        # clips: the network needs the cores.
+        stream.options = {"crf": "23", "preset": "superfast"}
         return stream
+
+
+@contextmanager
+def _as_os_error(path: Path) -> Iterator[None]:
+    """FFmpeg's errors of writing as Python's."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise OSError(f"a video must be writable. Received: {path} ({error})") from None
 
 
 def _open(path: Path):

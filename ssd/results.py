@@ -1,10 +1,13 @@
 """Results on disk: JSON, JSON lines, CSV, VOC XML, COCO JSON and YOLO text of detections.
 
-Every file is written beside its name and renamed when it is complete.
+Every file is written beside its name, line by line, and renamed when it is complete. None keeps results in
+memory.
 """
 
 import csv
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +71,7 @@ class _Sink:
         """The open file that will become `path`; `start` writes its head."""
         if path not in self._open:
             self._open[path] = open(  # noqa: SIM115, closed by close()
-                _beside(path), "w", encoding="utf-8", newline=""
+                _beside(path), "w", buffering=1, encoding="utf-8", newline=""
             )
             start(self._open[path])
         return self._open[path]
@@ -85,19 +88,20 @@ class JsonSink(_Sink):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._images: list[dict] = []
+        self._images: _Rows | None = None
 
     def add(self, result: Result) -> None:
         if result.of_video:
-            line = json.dumps(result.as_dict(), ensure_ascii=False)
-            self._file(self.folder / f"{result.name}.jsonl").write(line + "\n")
-        else:
-            self._images.append(result.as_dict())
+            self._file(self.folder / f"{result.name}.jsonl").write(_json(result.as_dict()) + "\n")
+            return
+        if self._images is None:
+            self._images = _Rows(self._file(self.folder / "detections.json"))
+        self._images.add(result.as_dict())
 
     def close(self) -> None:
-        super().close()
         if self._images:
-            self._write(self.folder / "detections.json", _json(self._images))
+            self._images.end("\n")
+        super().close()
 
 
 class CsvSink(_Sink):
@@ -122,22 +126,28 @@ class VocSink(_Sink):
 
 
 class CocoSink(_Sink):
-    """detections.coco.json: a COCO data set with a score in each annotation."""
+    """detections.coco.json: a COCO data set with a score in each annotation.
+
+    Annotations wait in a temporary file, because they stand behind all images.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._data: dict[str, list] = {"images": [], "annotations": [], "categories": []}
+        self._target = self._file(folder / "detections.coco.json", lambda file: file.write('{"images": '))
+        self._spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115, closed by close()
+        self._images, self._annotations = _Rows(self._target), _Rows(self._spool)
+        self._categories: list[dict] = []
 
     def add(self, result: Result) -> None:
-        found, data = result.detections, self._data
-        data["categories"] = [{"id": i + 1, "name": name} for i, name in enumerate(found.class_names)]
-        image = {"id": len(data["images"]) + 1, "file_name": result.source, "frame": result.frame}
-        data["images"].append(image | {"width": found.width, "height": found.height})
+        found = result.detections
+        self._categories = [{"id": i + 1, "name": name} for i, name in enumerate(found.class_names)]
+        image = {"id": self._images.count + 1, "file_name": result.source, "frame": result.frame}
+        self._images.add(image | {"width": found.width, "height": found.height})
         for label, score, box in zip(found.labels, found.scores, found.boxes_px, strict=True):
             sides = box[2:] - box[:2]
-            data["annotations"].append(
+            self._annotations.add(
                 {
-                    "id": len(data["annotations"]) + 1,
+                    "id": self._annotations.count + 1,
                     "image_id": image["id"],
                     "category_id": int(label) + 1,
                     "bbox": [_rounded(v, 2) for v in (*box[:2], *sides)],
@@ -148,8 +158,12 @@ class CocoSink(_Sink):
             )
 
     def close(self) -> None:
+        self._images.end(', "annotations": ')
+        self._annotations.end(f', "categories": {_json(self._categories)}}}\n')
+        self._spool.seek(0)
+        shutil.copyfileobj(self._spool, self._target)
+        self._spool.close()
         super().close()
-        self._write(self.folder / "detections.coco.json", _json(self._data))
 
 
 class YoloSink(_Sink):
@@ -171,8 +185,22 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".part-{path.name}")
 
 
+class _Rows:
+    """A JSON list that is written as it grows, a row a line."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file, self.count = file, 0
+
+    def add(self, row: dict) -> None:
+        self.file.write((",\n" if self.count else "[\n") + _json(row))
+        self.count += 1
+
+    def end(self, after: str) -> None:
+        self.file.write(("\n]" if self.count else "[]") + after)
+
+
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _rounded(value: float, digits: int) -> float:

@@ -43,7 +43,7 @@ class Settings:
     max_expand: float = 4.0
     front: str = "int8"
     seed: int = 0
-    workers: int = 1
+    workers: int = 2
     devices: int = 1  # of this machine; the batch is divided among them
     save_every: int = 100  # batches between two states within an epoch
     cache: str | None = None  # None: cache/ in the run folder

@@ -85,7 +85,8 @@ def train(
         run.write_text("ledger.json", ledger_to_json(begin.ledger))
     splits = {settings.split: samples, settings.val_split: val_samples}
     run.write_text("data.json", data_to_json(settings.class_names, splits, settings.val_split))
-    factors = meta.get("factors") or (_scale_fc6(model, val_views, devices) if "fc6" in new else {})
+    if (factors := meta.get("factors")) is None:
+        factors = _scale_fc6(model, val_views, devices) if "fc6" in new else _factor_of_fc6(model)
     if arrays:
         restore(arrays, model)
     front_runs = settings.front if EXPORTS else "keras"
@@ -256,6 +257,18 @@ def _scale_fc6(model: keras.Model, views: Views, devices: Devices) -> dict[str, 
     kernel, bias = fc6.get_weights()
     fc6.set_weights([kernel / size, bias])
     return {"fc6": 1 / size}
+
+
+def _factor_of_fc6(model: keras.Model) -> dict[str, float]:
+    """The factor of the learning rate of an fc6 that has its weights: how small they are beside He's start.
+
+    Adam's steps have one size whatever they change: a kernel that `_scale_fc6` made small would be gone
+    after a few of them.
+    """
+    if "fc6" not in (layer.name for layer in model.layers):
+        return {}
+    kernel = model.get_layer("fc6").get_weights()[0]
+    return {"fc6": min(1.0, float(np.sqrt(np.mean(np.square(kernel)) * np.prod(kernel.shape[:-1]) / 2)))}
 
 
 def _silent(text: str) -> None:

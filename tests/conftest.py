@@ -1,10 +1,14 @@
 """Fixtures: the samples, a tiny VOC data set made of them, and reference data where it exists."""
 
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+
+# As ssd.backend has it; a test file may import Keras before it does.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
@@ -14,6 +18,18 @@ XML = """<annotation><size><width>{width}</width><height>{height}</height><depth
 {objects}</annotation>"""
 OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{box[0]}</xmin>
 <ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox>{extra}</object>"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_compile_cache(tmp_path_factory):
+    """Compiled graphs of the tests stay out of the user's cache."""
+    before = os.environ.get("SSD_COMPILE_CACHE")
+    os.environ["SSD_COMPILE_CACHE"] = str(tmp_path_factory.mktemp("compiled"))
+    yield
+    if before is None:
+        del os.environ["SSD_COMPILE_CACHE"]
+    else:
+        os.environ["SSD_COMPILE_CACHE"] = before
 
 
 @pytest.fixture(scope="session")

@@ -111,7 +111,7 @@ def test_filters(samples, tmp_path):
         found = json.loads((out / "detections.json").read_text())[0]["detections"]
         return [d["label"] for d in found]
 
-    assert labels() == ["cat"]
+    assert labels() == labels("--batch", "3") == ["cat"]
     assert labels("--classes", "dog,person") == []
     assert len(labels("--score", "0", "--max", "3")) == 3
 

@@ -6,7 +6,7 @@ import pytest
 
 from ssd.anchors import encode, make_anchors
 from ssd.card import ModelCard, card_from_json, card_to_json
-from ssd.detector import Detector, find_model, in_order
+from ssd.detector import Detector, find_model
 from ssd.images import load_image
 from ssd.postprocess import postprocess
 from ssd.spec import SPECS
@@ -148,18 +148,32 @@ def test_many_pictures_are_found_as_one_by_one(samples):
     assert len(futures[-1].result()[1]) == len(futures[0].result()[1])
 
 
-def test_pictures_are_taken_only_a_few_ahead():
-    taken = []
+def test_batches_of_mixed_sizes_give_what_singles_give(detector, samples):
+    """int8 sums are exact, so a batch changes no digit; a bad file in a batch fails alone."""
+    files = [*sorted(samples.glob("*.png")), samples / "none.png", samples / "astronaut.jpg"]
+    several = Detector.load("default", many=True, batch=3)
+    for file, future in zip(files, several.find_all(files), strict=True):
+        if not file.exists():
+            assert isinstance(future.exception(), FileNotFoundError)
+            continue
+        image, found = future.result()
+        alone = detector(load_image(file))
+        assert image.shape[:2] == (found.height, found.width)
+        assert np.allclose(found.boxes, alone.boxes, atol=1e-5)
+        assert np.allclose(found.scores, alone.scores, atol=1e-5)
 
-    def items():
-        for i in range(1000):
-            taken.append(i)
-            yield i
 
-    futures = in_order(lambda i: i * i, items(), 2)
-    assert [next(futures).result() for _ in range(3)] == [0, 1, 4]
-    assert len(taken) < 10
-    futures.close()
+def test_what_follows_a_picture_is_done_by_the_same_thread_and_fails_alone(detector, samples):
+    files = sorted(samples.glob("*.png"))
+
+    def then(number, image, found):
+        if number == 1:
+            raise OSError("disk full")
+        return number, image.shape, found.names
+
+    first, second = detector.find_all(files, then, score_threshold=0.5)
+    assert first.result() == (0, load_image(files[0]).shape, ["person"])
+    assert str(second.exception()) == "disk full"
 
 
 def test_thresholds_of_a_card():

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from ssd.media import Frame, VideoWriter, find_sources, read_video, video_length, video_rate
+from ssd.media import Frame, VideoWriter, read_video, video_length, video_rate
 
 
 def write(path, count=12, rate=Fraction(10), shape=(48, 64, 3)):
@@ -67,13 +67,3 @@ def test_a_video_that_breaks_off_is_named(samples, tmp_path):
     with pytest.raises(ValueError, match=r"cut\.mp4, which breaks off after \d+ of 50 frames"):
         seen.extend(read_video(tmp_path / "cut.mp4"))
     assert 0 < len(seen) < 50  # what comes before the break is not lost
-
-
-def test_find_sources(tmp_path):
-    for name in ("b.jpg", "a.PNG", "notes.txt", "c.mp4"):
-        (tmp_path / name).touch()
-    found, faults = find_sources(
-        [str(tmp_path), str(tmp_path / "*.jpg"), str(tmp_path / "notes.txt"), "gone.jpg"]
-    )
-    assert [p.name for p in found] == ["a.PNG", "b.jpg", "c.mp4", "notes.txt"]
-    assert faults == ["gone.jpg: no image or video there"]

@@ -83,3 +83,28 @@ def test_yolo(written):
     assert numbers[0] == "1"
     assert np.allclose([float(v) for v in numbers[1:]], [0.3, 0.55, 0.4, 0.7, 0.75], atol=1e-6)
     assert (written / "labels/ü.txt").read_text() == ""
+
+
+def test_nothing_found_and_nothing_seen_is_valid_json(tmp_path):
+    empty = Detections([], [], [], ("a",), height=10, width=20)
+    for name, results in (("none", []), ("one", [Result("x.jpg", "x", 0, 0.0, empty)])):
+        (tmp_path / name).mkdir()
+        for kind in ("coco", "json"):
+            sink = SINKS[kind](tmp_path / name)
+            for result in results:
+                sink.add(result)
+            sink.close()
+        data = json.loads((tmp_path / name / "detections.coco.json").read_text())
+        assert (len(data["images"]), data["annotations"]) == (len(results), [])
+    assert [p.name for p in (tmp_path / "none").iterdir()] == ["detections.coco.json"]
+
+
+def test_lines_are_on_the_disk_as_soon_as_they_are_added(tmp_path):
+    """What a run that is killed leaves ends with a whole line."""
+    sink = SINKS["json"](tmp_path)
+    for result in results()[2:4]:
+        sink.add(result)
+    lines = (tmp_path / ".part-c.jsonl").read_text().splitlines(keepends=True)
+    assert [json.loads(line)["frame"] for line in lines] == [0, 1]
+    sink.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["c.jsonl"]

@@ -1,9 +1,9 @@
 """ssd detect: images and videos in, annotated copies and result files out."""
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +13,18 @@ import click
 from ssd.cli import fail, names, run, track
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+    from contextlib import ExitStack
+
     import numpy as np
 
     from ssd.detector import Detector
+    from ssd.media import Frame, VideoWriter
     from ssd.records import Detections
+    from ssd.stop import Stop
 
 SCORE = 0.5  # least score of a class for which the model has none: what looks good on a screen
+FRAMES_AHEAD = 3  # decoded, waiting for the network
 
 
 @click.command()
@@ -61,6 +67,13 @@ SCORE = 0.5  # least score of a class for which the model has none: what looks g
 @click.option("--no-draw", is_flag=True, help="Write no annotated copies.")
 @click.option("--overwrite", is_flag=True, help="Replace results of an earlier run.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the network; all cores unless told.")
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Pictures in one call of the network; the results are the same.",
+)
 def main(
     sources: tuple,
     model: str,
@@ -73,17 +86,26 @@ def main(
     no_draw: bool,
     overwrite: bool,
     threads: int | None,
+    batch: int,
 ) -> None:
-    """Find objects in SOURCE...: any mix of image files, folders, globs and video files."""
+    """Find objects in SOURCE...: any mix of image files, folders, globs and video files.
+
+    Ctrl-C finishes the pictures in hand and completes all files.
+    """
     from ssd.detector import Detector
-    from ssd.media import find_sources, is_video
+    from ssd.sources import find_sources, is_video
+    from ssd.stop import stoppable
+    from ssd.targets import choose_folder, name_targets, planned_names
 
     files, faults = find_sources(list(sources))
     for fault in faults:
         click.echo(f"error: {fault}", err=True)
     if not files:
         fail("nothing to do")
-    detector = run(Detector.load, model, threads, many=len(files) > 1 or is_video(files[0]))
+    many = len(files) > 1 or is_video(files[0])
+    if many:
+        _leave_cores_to_the_network()
+    detector = run(Detector.load, model, threads, many=many, batch=batch)
     wanted = names(classes)
     if unknown := set(wanted) - set(detector.class_names):
         raise click.UsageError(
@@ -91,14 +113,25 @@ def main(
         )
     score = detector.operating_point(SCORE) if score is None else score
     limits = {"score_threshold": score, "iou_threshold": iou, "max_detections": max_detections}
-    targets = _name_targets(files)
-    out = run(_choose_out, out, targets, _planned(targets, save, not no_draw), overwrite)
-    job = _Job(detector, limits, wanted, out, not no_draw)
-    faults += run(_process, job, targets, save)
+    targets = name_targets(files)
+    out = run(choose_folder, out, targets, planned_names(targets, save, not no_draw), overwrite)
+    with stoppable() as stop:
+        job = _Job(detector, limits, wanted, out, not no_draw, stop)
+        faults += run(_process, job, targets, save)
     job.summary()
+    if stop.signal:
+        click.echo("interrupted; what is written is complete as far as it goes", err=True)
+        raise SystemExit(stop.status)
     if faults:
         click.echo(f"{len(faults)} of the inputs failed", err=True)
         raise SystemExit(1)
+
+
+def _leave_cores_to_the_network() -> None:
+    """Pictures run beside each other: OpenCV's own threads, which spin, would only take turns with them."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 @dataclass
@@ -110,21 +143,25 @@ class _Job:
     classes: tuple[str, ...]
     out: Path
     drawing: bool
+    stop: "Stop"
     images: int = 0
     boxes: Counter = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
 
-    def find_all(self, pictures: Iterable) -> Iterator[Callable]:
-        """For each picture, in order, a call that returns it with the boxes of wanted classes, or raises."""
-        for future in self.detector.find_all(pictures, **self.limits):
-            yield lambda future=future: self._count(*future.result())
+    def find_all(self, pictures: Iterable, then: Callable) -> Iterator["Future"]:
+        """What `then` makes of each picture and its boxes of wanted classes, in order, until told to stop."""
 
-    def _count(self, image: "np.ndarray", found: "Detections") -> tuple:
-        if self.classes:
-            found = found[[name in self.classes for name in found.names]]
+        def chosen(number: int, image: "np.ndarray", found: "Detections") -> object:
+            if self.classes:
+                found = found[[name in self.classes for name in found.names]]
+            return then(number, image, found)
+
+        return self.detector.find_all(self.stop.before(pictures), chosen, **self.limits)
+
+    def count(self, found: "Detections") -> None:
+        """Add to the summary."""
         self.images += 1
         self.boxes.update(found.names)
-        return image, found
 
     def summary(self) -> None:
         """One line on everything."""
@@ -133,67 +170,14 @@ class _Job:
         click.echo(f"{self.images} images, {counts}, {self.images / seconds:.1f} images/s")
 
 
-def _name_targets(files: list[Path]) -> dict[Path, str]:
-    """The name of each annotated copy; a name that is taken in this run gets a number."""
-    from ssd.images import IMAGE_SUFFIXES
-    from ssd.media import H264_SUFFIXES, is_video
-
-    taken, targets = set(), {}
-    for path in files:
-        suffix = path.suffix.lower()
-        allowed, instead = (H264_SUFFIXES, ".mp4") if is_video(path) else (IMAGE_SUFFIXES - {".gif"}, ".png")
-        stem, number = path.stem, 2
-        while stem in taken:
-            stem, number = f"{path.stem}_{number}", number + 1
-        taken.add(stem)
-        targets[path] = stem + (path.suffix if suffix in allowed else instead)
-    return targets
-
-
-SHARED_RESULTS = {
-    "json": "detections.json",
-    "csv": "detections.csv",
-    "coco": "detections.coco.json",
-    "voc": "voc",
-    "yolo": "labels",
-}
-
-
-def _planned(targets: dict[Path, str], save: tuple, drawing: bool) -> list[str]:
-    """Names of everything that the run will write."""
-    from ssd.media import is_video
-
-    names = list(targets.values()) if drawing else []
-    if "json" in save:
-        names += [f"{Path(name).stem}.jsonl" for path, name in targets.items() if is_video(path)]
-    return names + [SHARED_RESULTS[kind] for kind in save]
-
-
-def _choose_out(out: Path | None, targets: dict[Path, str], planned: list[str], overwrite: bool) -> Path:
-    """The folder for the results; what is there is replaced only if told, and inputs never are."""
-    inputs = {path.resolve() for path in targets}
-    folders = [out] if out else [Path(f"detections{n}") for n in ("", *(f"-{i}" for i in range(2, 1000)))]
-    for folder in folders:
-        there = [folder / name for name in planned if (folder / name).exists()]
-        if replaced := [path for path in there if path.resolve() in inputs]:
-            if out is None:
-                continue
-            raise ValueError(
-                f"results must not replace an input; choose another --out. Received: {replaced[0]}"
-            )
-        if overwrite or not there:
-            folder.mkdir(parents=True, exist_ok=True)
-            return folder
-    raise ValueError(f"{there[0]} is there already: use --overwrite or another --out")
-
-
 def _process(job: _Job, targets: dict[Path, str], save: tuple) -> list[str]:
     """All inputs, in order; a line for each that failed."""
-    from ssd.media import is_video
-    from ssd.results import SINKS
+    from contextlib import ExitStack
 
-    sinks, faults = [SINKS[kind](job.out) for kind in save], []
-    try:
+    from ssd.sources import is_video
+
+    with ExitStack() as stack:
+        sinks, faults = _open_sinks(job.out, save, stack), []
         for moving, some in groupby(targets.items(), lambda target: is_video(target[0])):
             for call in _videos(job, some, sinks) if moving else _images(job, list(some), sinks):
                 try:
@@ -201,58 +185,97 @@ def _process(job: _Job, targets: dict[Path, str], save: tuple) -> list[str]:
                 except (ValueError, OSError) as error:
                     faults.append(str(error))
                     click.echo(f"error: {error}", err=True)
-    finally:
-        for sink in sinks:
-            sink.close()
     return faults
 
 
+def _open_sinks(out: Path, save: tuple, stack: "ExitStack") -> list:
+    if not save:
+        return []
+    from ssd.results import SINKS
+
+    sinks = [SINKS[kind](out) for kind in dict.fromkeys(save)]
+    for sink in sinks:
+        stack.callback(sink.close)
+    return sinks
+
+
 def _images(job: _Job, targets: list[tuple[Path, str]], sinks: list) -> Iterator[Callable]:
-    for (path, name), find in zip(targets, job.find_all(path for path, _ in targets), strict=True):
-        yield lambda path=path, name=name, find=find: _image(job, path, name, find, sinks)
-
-
-def _videos(job: _Job, targets: Iterable, sinks: list) -> Iterator[Callable]:
-    for path, name in targets:
-        yield lambda path=path, name=name: _video(job, path, name, sinks)
-
-
-def _image(job: _Job, path: Path, name: str, find: Callable, sinks: list) -> None:
+    """For each picture, drawn and written by the threads that find, a call that reports it or raises."""
     from ssd.draw import draw
     from ssd.images import save_image
-    from ssd.results import Result
 
-    image, found = find()
-    for sink in sinks:
-        sink.add(Result(str(path), Path(name).stem, 0, 0.0, found))
-    if job.drawing:
-        save_image(job.out / name, draw(image, found))
+    def write(number: int, image: "np.ndarray", found: "Detections") -> tuple:
+        try:
+            if job.drawing:
+                save_image(job.out / targets[number][1], draw(image, found))
+        except (ValueError, OSError) as error:
+            return found, error  # the boxes are good all the same
+        return found, None
+
+    futures = job.find_all((path for path, _ in targets), write)
+    for (path, name), future in zip(targets, futures, strict=False):
+        yield lambda path=path, name=name, future=future: _image(job, path, name, future, sinks)
+
+
+def _image(job: _Job, path: Path, name: str, future: "Future", sinks: list) -> None:
+    found, error = future.result()
+    job.count(found)
+    _add(sinks, path, name, found)
+    if error:
+        raise error
     _report(path, Counter(found.names), job.out / name if job.drawing else None)
 
 
-def _video(job: _Job, path: Path, name: str, sinks: list) -> None:
-    from contextlib import ExitStack
-    from itertools import tee
-
-    from ssd.draw import draw
-    from ssd.media import Frame, VideoWriter, read_video, video_length, video_rate
+def _add(sinks: list, path: Path, name: str, found: "Detections", frame: "Frame | None" = None) -> None:
+    if not sinks:
+        return
     from ssd.results import Result
 
-    counts, frames = Counter(), 0
+    index, time_s = (frame.index, frame.time_s) if frame else (0, 0.0)
+    for sink in sinks:
+        sink.add(Result(str(path), Path(name).stem, index, time_s, found, of_video=frame is not None))
+
+
+def _videos(job: _Job, targets: Iterable, sinks: list) -> Iterator[Callable]:
+    for path, name in job.stop.before(targets):
+        yield lambda path=path, name=name: _video(job, path, name, sinks)
+
+
+def _video(job: _Job, path: Path, name: str, sinks: list) -> None:
+    """Three at once: a thread decodes, those of the network find, this one draws and encodes."""
+    from contextlib import closing, nullcontext
+
+    from ssd.media import VideoWriter, read_video, video_length, video_rate
+    from ssd.pipeline import ahead
+
+    counts, frames, waiting = Counter(), 0, deque()
     total, rate = video_length(path), video_rate(path)
-    with ExitStack() as stack:
-        writer = stack.enter_context(VideoWriter(job.out / name, rate)) if job.drawing else None
-        ours, theirs = tee(read_video(path))  # the network is a few frames ahead
-        finds = job.find_all(frame.image for frame in theirs)
-        for frame, find in track(zip(ours, finds, strict=True), path.name, total):
-            image, found = find()
-            for sink in sinks:
-                sink.add(Result(str(path), Path(name).stem, frame.index, frame.time_s, found, of_video=True))
-            if writer:
-                writer.write(Frame(draw(image, found), frame.index, frame.time_s))
+
+    def images(frames: Iterator["Frame"]) -> Iterator["np.ndarray"]:
+        for frame in frames:
+            waiting.append(frame)  # until its boxes are found
+            yield frame.image
+
+    with (
+        VideoWriter(job.out / name, rate) if job.drawing else nullcontext() as writer,
+        closing(ahead(read_video(path), FRAMES_AHEAD)) as decoded,
+        closing(job.find_all(images(decoded), lambda number, image, found: found)) as futures,
+    ):
+        for future in track(futures, path.name, total):
+            frame, found = waiting.popleft(), future.result()
+            _write_frame(writer, frame, found)
+            job.count(found)
+            _add(sinks, path, name, found, frame)
             counts.update(found.names)
             frames += 1
     _report(path, counts, job.out / name if job.drawing else None, f"{frames} frames, ")
+
+
+def _write_frame(writer: "VideoWriter | None", frame: "Frame", found: "Detections") -> None:
+    from ssd.draw import draw
+
+    if writer:
+        writer.write(replace(frame, image=draw(frame.image, found)))
 
 
 def _report(path: Path, counts: Counter, target: Path | None, prefix: str = "") -> None:

@@ -101,7 +101,11 @@ from ssd.cli import fail, numbers, run, track
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
-    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads that prepare batches."
+    "--workers",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Threads that prepare batches; 1 is taken for 2.",
 )
 @click.option(
     "--tensorboard/--no-tensorboard",

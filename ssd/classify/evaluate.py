@@ -148,7 +148,7 @@ def export_classifier(path: str | Path, folder: str | Path) -> Path:
     """
     import openvino
 
-    from ssd.export import to_openvino
+    from ssd.exporters.openvino_file import to_openvino
 
     folder = Path(folder)
     if folder.exists():

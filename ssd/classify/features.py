@@ -211,7 +211,7 @@ def _front(base: keras.Model, front: str, pixels: np.ndarray, network: Network) 
         return base.predict_on_batch
     import openvino
 
-    from ssd.export import quantise, to_openvino
+    from ssd.exporters.openvino_file import quantise, to_openvino
 
     graph = to_openvino(base, batch=None)
     if front == "int8":

@@ -1,0 +1,1 @@
+"""What detection costs on this CPU, and what the same network costs elsewhere."""

@@ -1,0 +1,1 @@
+"""Writers of compiled models, a format each."""

@@ -1,0 +1,51 @@
+"""Ctrl-C and SIGTERM as a wish: no new work begins, what is in hand is finished, files are completed."""
+
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """Whether the program was asked to stop, and by which signal."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    @property
+    def status(self) -> int:
+        """What a shell expects of a program that a signal ended: 130 after Ctrl-C."""
+        return 128 + self.signal
+
+    def before(self, items: Iterable) -> Iterator:
+        """The items, until the wish comes."""
+        items = iter(items)
+        while not self.signal and (item := next(items, _END)) is not _END:
+            yield item
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Hear the wish from here on; a second one raises KeyboardInterrupt at once.
+
+    A signal that the process was started to ignore, as shells do for jobs in the background, stays ignored.
+    """
+    stop, before = Stop(), {}
+
+    def hear(number: int, _: object) -> None:
+        if stop.signal:
+            raise KeyboardInterrupt
+        stop.signal = signal.Signals(number)
+
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, hear)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+_END = object()

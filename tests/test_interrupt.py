@@ -1,0 +1,93 @@
+"""A signal in the middle of a run: playable videos, complete lines, valid results, nothing half done."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssd.media import Frame, VideoWriter, read_video
+from ssd.stop import stoppable
+
+SSD = Path(sys.executable).with_name("ssd")
+PATIENCE_S = 240  # on a machine that is busy with something else
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """Far more frames than the network sees before the signal comes."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with VideoWriter(path, Fraction(25)) as writer:
+        for i in range(3000):
+            writer.write(Frame(np.full((32, 32, 3), i % 256, np.uint8), i, i / 25))
+    return path
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_a_video(clip, samples, tmp_path, number, status):
+    out = tmp_path / "out"
+    save = [part for kind in ("json", "csv", "coco") for part in ("--save", kind)]
+    command = [SSD, "detect", samples / "chelsea.png", clip, samples / "camera.png", "--out", out, *save]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_lines(out / ".part-clip.jsonl", 3, process)
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, stderr.count("\n")) == (status, 1), stderr
+    assert stderr.startswith("interrupted")
+    assert "2 images" not in stdout
+    assert sorted(p.name for p in out.iterdir()) == [
+        "chelsea.png", "clip.jsonl", "clip.mp4", "detections.coco.json", "detections.csv", "detections.json",
+    ]  # fmt: skip
+    lines = [json.loads(line) for line in (out / "clip.jsonl").read_text().splitlines()]
+    assert 3 <= len(lines) < 3000
+    assert [line["frame"] for line in lines] == list(range(len(lines)))
+    assert len(list(read_video(out / "clip.mp4"))) == len(lines)
+    assert [Path(r["source"]).name for r in json.loads((out / "detections.json").read_text())] == [
+        "chelsea.png"
+    ]
+    assert len(json.loads((out / "detections.coco.json").read_text())["images"]) == 1 + len(lines)
+    with open(out / "detections.csv", newline="") as file:
+        assert {len(row) for row in csv.reader(file)} == {11}
+
+
+def wait_for_lines(path: Path, count: int, process: subprocess.Popen) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not path.exists() or path.read_text().count("\n") < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_the_second_signal_does_not_wait():
+    seen = []
+
+    def beg():
+        with stoppable() as stop:
+            for i in stop.before(range(10)):
+                seen.append(i)
+                if i == 4:
+                    os.kill(os.getpid(), signal.SIGINT)
+            assert (seen, stop.status) == ([0, 1, 2, 3, 4], 130)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        beg()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stoppable() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.signal is None
+    finally:
+        signal.signal(signal.SIGINT, before)
