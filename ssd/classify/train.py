@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
+from zlib import crc32
 
 import numpy as np
 
@@ -233,11 +234,13 @@ def _predict(model: keras.Model, batches: ClassBatches) -> np.ndarray:
 
 
 def _seed_layers(model: keras.Model, seed: int, epoch: int) -> None:
-    """Dropout and noise of an epoch follow from seed and epoch, so that a resumed run is the same."""
-    for place, layer in enumerate(model._flatten_layers()):
+    """Dropout and noise follow from seed, epoch and layer: the same when resumed or on stored features."""
+    for layer in model._flatten_layers():
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:
-            generator.state.assign(np.random.SeedSequence([seed, epoch, place]).generate_state(2) >> 1)
+            generator.state.assign(
+                np.random.SeedSequence([seed, epoch, crc32(layer.name.encode())]).generate_state(2) >> 1
+            )
 
 
 def _scale_top(top: keras.Model, new: set[str], maps: np.ndarray, is_scratch: bool) -> dict[str, float]:
