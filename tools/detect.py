@@ -167,7 +167,8 @@ class _Job:
         """One line on everything."""
         seconds = time.monotonic() - self.started
         counts = ", ".join(f"{n} {name}" for name, n in self.boxes.most_common()) or "no boxes"
-        click.echo(f"{self.images} images, {counts}, {self.images / seconds:.1f} images/s")
+        rate = f"{self.images / seconds:.1f} images/s by {self.detector.network.about}"
+        click.echo(f"{self.images} images, {counts}, {rate}")
 
 
 def _process(job: _Job, targets: dict[Path, str], save: tuple) -> list[str]:

@@ -27,9 +27,9 @@ class OpenvinoNetwork:
 
     def __init__(self, graph: openvino.Model | Compiled, card: ModelCard, options: Options) -> None:
         self.batch, self.streams = options.batch, options.streams
-        self.about = f"openvino {card.precision}"
         compiled = graph if isinstance(graph, Compiled) else _compile(graph, _settings(card, options))
         self._compiled, self.limits = compiled
+        self.about = f"openvino {card.precision}{_instead(card, self._compiled)}"
         self._own = threading.local()
 
     def __call__(self, batch: np.ndarray) -> Outputs:
@@ -59,6 +59,12 @@ def load(file: Path, card: ModelCard, options: Options) -> OpenvinoNetwork:
             f"OpenVINO must accept the model in batches of {options.batch}. Received: {file} ({reason})"
         ) from None
     return OpenvinoNetwork(compiled, card, options)
+
+
+def _instead(card: ModelCard, compiled: openvino.CompiledModel) -> str:
+    """What a CPU without bfloat16 does, said beside the precision."""
+    computes = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    return f" (computed in {computes})" if card.precision == "bf16" and computes != "bf16" else ""
 
 
 def _settings(card: ModelCard, options: Options) -> dict:
