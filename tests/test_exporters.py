@@ -19,6 +19,7 @@ from ssd.detector import Detector
 from ssd.export import FORMATS, Gate, export_model
 from ssd.images import load_image, preprocess
 from ssd.model import build_model
+from ssd.postprocess import postprocess
 from ssd.runtimes import openvino_file
 
 PHOTOS = "astronaut.jpg", "chelsea.png"
@@ -94,15 +95,14 @@ def test_suppression_in_the_graph_finds_what_numpy_finds(exported, photos):
     )
     for _, image in photos:
         inside = detector(image)
-        outputs = detector.network(detector.prepare([image]))._replace(found=None)
-        boxes, labels, scores = detector.boxes(outputs, 0, limits)
+        outputs = detector.network(detector.prepare([image]))
+        logits, deltas = outputs.class_logits[0], outputs.box_deltas[0]
+        boxes, _, scores = postprocess(logits, deltas, detector.anchors, detector.card.ssd_spec)
         assert len(inside) == len(boxes) == 200
-        order, theirs = (np.lexsort((b[:, 0], lab, np.round(s, 4))) for b, lab, s in (
-            (boxes, labels, scores), (inside.boxes, inside.labels, inside.scores)))  # fmt: skip
-        assert inside.scores[theirs] == pytest.approx(scores[order], abs=1e-4)
-        # The last ones may change places at equal scores.
-        best = np.argsort(-scores)[:100], np.argsort(-inside.scores)[:100]
-        assert inside.boxes[best[1]] == pytest.approx(boxes[best[0]], abs=1e-3)
+        assert inside.scores == pytest.approx(scores, abs=1e-4)
+        # Where scores are equal another box may come first: most are the same in the same place.
+        same = np.abs(inside.boxes - boxes).max(1) < 1e-3
+        assert same.mean() > 0.9
 
 
 def test_onnx_carries_its_card(exported):

@@ -40,7 +40,7 @@ OPERATIONS = frozenset(
 )
 # What TensorFlow puts beside it to store and restore the variables; never part of the signature.
 STORING = frozenset(
-    """AssignVariableOp MergeV2Checkpoints RestoreV2 SaveV2 Select ShardedFilename StaticRegexFullMatch
+    """AssignVariableOp DisableCopyOnRead MergeV2Checkpoints RestoreV2 SaveV2 Select ShardedFilename StaticRegexFullMatch
     StringJoin VarHandleOp VarIsInitializedOp""".split()
 )
 
