@@ -55,7 +55,7 @@ def read_video(path: Path) -> Iterator[Frame]:
             for index, frame in enumerate(container.decode(stream)):
                 time_s = frame.time if frame.time is not None else float(index / rate)
                 start = time_s if start is None else start
-                image = _upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+                image = upright(frame.to_ndarray(format="rgb24"), frame.rotation)
                 yield Frame(image, index, time_s - start)
                 count = index + 1
         except av.FFmpegError as error:
@@ -149,7 +149,7 @@ def _open(path: Path):
     return container
 
 
-def _upright(image: np.ndarray, degrees: int) -> np.ndarray:
+def upright(image: np.ndarray, degrees: int) -> np.ndarray:
     """Turn counter-clockwise by the angle that the container asks for."""
     turns = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
     turn = turns.get(int(degrees) % 360)
