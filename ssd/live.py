@@ -95,7 +95,7 @@ class Live:
         self.tally, self.paused = Tally(), False
 
     def warm_up(self) -> None:
-        """Find nothing in a black picture: the first call of a network and a font takes longer than others."""
+        """Find nothing in a black picture: the first call of a network or a font takes longer."""
         black = np.zeros((300, 300, 3), np.uint8)
         draw_status(draw(black, self.detector(black, **self.limits)), "0")
         self.tally = Tally()
