@@ -60,8 +60,8 @@ class Tally:
         seconds = max(time.monotonic() - self.started, 1e-9)
         middle, p95 = np.percentile(self.latencies or [0], (50, 95))
         return (
-            f"{self.frames} frames in {seconds:.1f} s ({self.frames / seconds:.1f}/s), {self.dropped} dropped, "
-            f"latency {middle:.3f} s, p95 {p95:.3f} s"
+            f"{self.frames} frames in {seconds:.1f} s ({self.frames / seconds:.1f}/s), "
+            f"{self.dropped} dropped, latency {middle:.3f} s, p95 {p95:.3f} s"
         )
 
 

@@ -1,4 +1,4 @@
-"""ssd webcam: newest frames, streams that break off, and what a user sees, with a detector that costs nothing."""
+"""ssd webcam: newest frames, streams that break off, and what a user sees."""
 
 import json
 import os
