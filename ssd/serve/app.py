@@ -53,7 +53,10 @@ def make_app(detector: Detector, limits: Limits, token: str | None = None, versi
         token: that requests must have; None: none, and the service answers to localhost alone.
         version: of the program.
     """
-    worker, videos = Worker(detector.network.streams + HELPERS, limits.queue), Videos(limits)
+    worker, videos = (
+        Worker(detector.network.streams + HELPERS, limits.queue),
+        Videos(limits, detector.network.streams),
+    )
     metrics = Metrics()
     # Pillow warns of sizes that the limit refuses anyway.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")

@@ -16,8 +16,8 @@ async def bounded(request: Request, most: int, seconds: float) -> AsyncIterator[
     """The pieces of a body.
 
     Raises:
-        RefusalError: 413 after `most` bytes or at once if the head says more, 408 after `seconds`, 400 where it
-            breaks off.
+        RefusalError: 413 after `most` bytes or at once if the head says more, 408 after `seconds`, 400 where
+            it breaks off.
     """
     told = request.headers.get("content-length", "0")
     if not told.isdecimal() or int(told) > most:

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 from ssd.images import decode_image
 
@@ -74,6 +75,21 @@ def video_format(head: bytes) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "avi"
     raise RefusalError(415, "a video must be MP4, MOV, WebM, Matroska or AVI")
+
+
+def mp4_is_whole(path: Path) -> bool:
+    """Whether the boxes of an MP4 or MOV end where the file ends, or before."""
+    size, offset = path.stat().st_size, 0
+    with open(path, "rb") as file:
+        while offset + 8 <= size:
+            file.seek(offset)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            length = int.from_bytes(head[8:], "big") if length == 1 else length or size - offset
+            if length < 8:
+                return False
+            offset += length
+    return offset <= size
 
 
 def _read_head(data: bytes) -> tuple[str, int]:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from ssd.draw import draw
 from ssd.media import VideoWriter, read_video, video_length, video_rate
+from ssd.pipeline import in_order
 from ssd.records import Detections
 from ssd.results import Result
-from ssd.serve.limits import Limits, RefusalError, video_format
+from ssd.serve.limits import Limits, RefusalError, mp4_is_whole, video_format
 
 HEAD = 16  # bytes that tell the container
 
@@ -62,9 +63,11 @@ class Videos:
 
     Args:
         limits: of each.
+        streams: frames in the network at once.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, streams: int = 1) -> None:
+        self._streams = streams
         self._limits, self._jobs, self._lock = limits, {}, threading.Lock()
         self.folder = Path(tempfile.mkdtemp(prefix="ssd-serve-"))  # readable by this user alone
         self._queue: queue.Queue = queue.Queue()
@@ -94,6 +97,8 @@ class Videos:
         """
         with open(job.upload, "rb") as file:
             kind = video_format(file.read(HEAD))
+        if kind == "mov" and not mp4_is_whole(job.upload):
+            raise RefusalError(422, "a video must be whole. Received: one that breaks off")
         try:
             job.total = video_length(job.upload, kind)
         except ValueError:
@@ -167,14 +172,15 @@ class Videos:
         end, limits = time.monotonic() + self._limits.video_seconds, self._limits
         rate = video_rate(job.upload, kind)
         with VideoWriter(job.result, rate) as writer, open(job.boxes, "w", encoding="utf-8") as lines:
-            for frame in read_video(job.upload, kind, limits.video_pixels):
+            frames = read_video(job.upload, kind, limits.video_pixels)
+            for future in in_order(lambda frame: (frame, job.find(frame.image)), frames, self._streams):
+                frame, found = future.result()
                 if job.gone.is_set():
                     return
                 if frame.index >= limits.video_frames:
                     raise RefusalError(413, f"a video may have {limits.video_frames} frames")
                 if time.monotonic() > end:
                     raise RefusalError(413, f"a video may take {limits.video_seconds:g} s of work")
-                found = job.find(frame.image)
                 writer.write(replace(frame, image=draw(frame.image, found)))
                 result = Result("upload", "upload", frame.index, frame.time_s, found, of_video=True)
                 lines.write(json.dumps(result.as_dict(), ensure_ascii=False) + "\n")
