@@ -18,8 +18,14 @@ COMMANDS = {
     "models": "List public weight files and fetch them.",
     "transfer": "Put the weights of another file or network into an SSD300, with a ledger.",
     "report": "Make the page of a training again from its run folder.",
+    "serve": "A page in the browser and an API for programs.",
     "train": "Train a detector on your own labelled photos, in stages.",
+    "webcam": "Find objects live in a camera, a stream or a clip.",
 }
+# Which extra brings a package; train brings all others.
+EXTRAS = {"supervision": "track", "pygame": "live"} | dict.fromkeys(
+    ("fastapi", "uvicorn", "prometheus_client", "multipart", "python_multipart"), "serve"
+)
 
 
 class _Commands(click.Group):
@@ -55,7 +61,8 @@ def run(call: Callable, *args: object, **options: object) -> object:
     except (ValueError, OSError, ImportError) as error:
         text = str(error)
         if isinstance(error, ModuleNotFoundError):
-            text = f"this command needs {error.name}: pip install '.[train]'"
+            extra = EXTRAS.get((error.name or "").partition(".")[0], "train")
+            text = f"this command needs {error.name}: pip install '.[{extra}]'"
         fail(text)
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)

@@ -30,8 +30,34 @@ def draw(image: np.ndarray, detections: Detections) -> np.ndarray:
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    texts = [f"{name} {score:.2f}" for name, score in zip(detections.names, detections.scores, strict=True)]
+    rows = zip(detections.names, detections.ids, detections.scores, strict=True)
+    texts = [
+        f"{name} #{number} {score:.2f}" if number else f"{name} {score:.2f}" for name, number, score in rows
+    ]
     return _draw(image, detections.boxes_px, detections.labels, texts)
+
+
+def draw_shape(image: np.ndarray, points: np.ndarray, text: str, closed: bool) -> np.ndarray:
+    """Draw a line or a zone that objects are counted at, its text at the first point.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, left as it is.
+        points: (N, 2) pixels.
+        closed: whether the last point is joined to the first.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    corners = np.round(points).astype(np.int32)
+    thickness = max(2, round(min(canvas.shape[:2]) / 200))
+    cv2.polylines(canvas, [corners], closed, PALETTE[4], thickness)
+    _label(canvas, text, tuple(int(v) for v in corners[0]), PALETTE[4])
+    return canvas
+
+
+def draw_status(image: np.ndarray, text: str) -> np.ndarray:
+    """Write a line in the lower left corner of a copy of a picture."""
+    canvas = np.ascontiguousarray(image).copy()
+    _label(canvas, text, (0, canvas.shape[0]), (40, 40, 40))
+    return canvas
 
 
 def draw_truth(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, class_names: tuple) -> np.ndarray:

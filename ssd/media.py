@@ -23,39 +23,48 @@ class Frame:
     time_s: float
 
 
-def video_length(path: Path) -> int | None:
+def video_length(path: Path, kind: str | None = None) -> int | None:
     """Frames that the file says it has; None if it does not say.
 
     Raises:
         ValueError: no readable video.
     """
-    with _open(path) as container:
+    with _open(path, kind) as container:
         return container.streams.video[0].frames or None
 
 
-def video_rate(path: Path) -> Fraction:
+def video_rate(path: Path, kind: str | None = None) -> Fraction:
     """Frames a second. Raises ValueError for a file that is no readable video."""
-    with _open(path) as container:
+    with _open(path, kind) as container:
         stream = container.streams.video[0]
         return stream.average_rate or stream.guessed_rate or Fraction(25)
 
 
-def read_video(path: Path) -> Iterator[Frame]:
+def read_video(path: Path, kind: str | None = None, max_pixels: int | None = None) -> Iterator[Frame]:
     """Every frame of a video in order, turned upright.
 
+    Args:
+        path: of the file.
+        kind: FFmpeg's name of the only container that it may be; None: any that FFmpeg finds.
+        max_pixels: of a frame; one that has more ends the video with an error.
     Raises:
         ValueError: no readable video, or it breaks off; frames before the break are yielded.
     """
-    rate = video_rate(path)
-    with _open(path) as container:
+    rate = video_rate(path, kind)
+    with _open(path, kind) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
+        if max_pixels:
+            if stream.width * stream.height > max_pixels:
+                size = f"{stream.width} x {stream.height}"
+                raise ValueError(f"a frame may have {max_pixels} pixels. Received: {size} in {path}")
+            stream.codec_context.options = {"max_pixels": str(max_pixels)}  # it may change its mind
         start, count = None, 0
         try:
             for index, frame in enumerate(container.decode(stream)):
                 time_s = frame.time if frame.time is not None else float(index / rate)
                 start = time_s if start is None else start
-                image = _upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+                image = upright(frame.to_ndarray(format="rgb24"), frame.rotation)
                 yield Frame(image, index, time_s - start)
                 count = index + 1
         except av.FFmpegError as error:
@@ -138,9 +147,10 @@ def _as_os_error(path: Path) -> Iterator[None]:
         raise OSError(f"a video must be writable. Received: {path} ({error})") from None
 
 
-def _open(path: Path):
+def _open(path: Path, kind: str | None = None):
+    options = {"protocol_whitelist": "file"} if kind else {}  # nothing that a file may refer to
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), format=kind, options=options)
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"a video must be readable. Received: {path} ({error})") from None
     if not container.streams.video:
@@ -149,7 +159,7 @@ def _open(path: Path):
     return container
 
 
-def _upright(image: np.ndarray, degrees: int) -> np.ndarray:
+def upright(image: np.ndarray, degrees: int) -> np.ndarray:
     """Turn counter-clockwise by the angle that the container asks for."""
     turns = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
     turn = turns.get(int(degrees) % 360)

@@ -1,5 +1,6 @@
 """The two records of the street: `Sample`, truth going in, and `Detections`, results coming out."""
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,15 +43,21 @@ class Detections:
     class_names: tuple[str, ...]
     height: int  # of the image, pixels
     width: int
+    track_ids: np.ndarray | None = None  # (N,) int64 of a tracker, 0: not followed yet; None: nobody tracks
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
         set_field(self, "boxes", as_boxes(self.boxes))
         set_field(self, "labels", np.asarray(self.labels, dtype=np.int64).reshape(-1))
         set_field(self, "scores", np.asarray(self.scores, dtype=np.float32).reshape(-1))
-        lengths = len(self.boxes), len(self.labels), len(self.scores)
+        lengths = [len(self.boxes), len(self.labels), len(self.scores)]
+        if self.track_ids is not None:
+            set_field(self, "track_ids", np.asarray(self.track_ids, dtype=np.int64).reshape(-1))
+            lengths.append(len(self.track_ids))
         if len(set(lengths)) > 1:
-            raise ValueError(f"boxes, labels and scores must be equally long. Received: {lengths}")
+            raise ValueError(
+                f"boxes, labels, scores and track_ids must be equally long. Received: {tuple(lengths)}"
+            )
         if len(self) and not 0 <= self.labels.min() <= self.labels.max() < len(self.class_names):
             raise ValueError(
                 f"labels must index the {len(self.class_names)} class_names. "
@@ -62,7 +69,8 @@ class Detections:
 
     def __getitem__(self, index: object) -> "Detections":
         chosen = self.boxes[index], self.labels[index], self.scores[index]
-        return Detections(*chosen, self.class_names, self.height, self.width)
+        ids = None if self.track_ids is None else self.track_ids[index]
+        return Detections(*chosen, self.class_names, self.height, self.width, ids)
 
     @property
     def boxes_px(self) -> np.ndarray:
@@ -73,3 +81,22 @@ class Detections:
     def names(self) -> list[str]:
         """The class name of each detection."""
         return [self.class_names[label] for label in self.labels]
+
+    @property
+    def ids(self) -> list[int | None]:
+        """The tracker's number of each detection, from 1; None where there is none."""
+        given = np.zeros(len(self), np.int64) if self.track_ids is None else self.track_ids
+        return [int(number) or None for number in given]
+
+    def on(self, image: np.ndarray) -> object:
+        """These detections drawn on their picture, as a notebook shows it.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, the one that they were found in.
+        """
+        # By name, because the room of drawing stands behind this one.
+        return importlib.import_module("ssd.shown").Shown(image, self)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows without a picture: the boxes on grey."""
+        return self.on(np.full((self.height, self.width, 3), 235, np.uint8))._repr_png_()

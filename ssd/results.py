@@ -28,6 +28,7 @@ class Result:
     time_s: float  # 0 in an image
     detections: Detections
     of_video: bool = False
+    counts: dict | None = None  # of lines and zones, where any are watched
 
     @property
     def key(self) -> str:
@@ -37,7 +38,8 @@ class Result:
     def as_dict(self) -> dict:
         """The object of the JSON formats: 0-based pixels, right and bottom edges exclusive."""
         found = self.detections
-        rows = zip(found.names, found.scores, found.boxes_px, strict=True)
+        rows = zip(found.names, found.ids, found.scores, found.boxes_px, strict=True)
+        counts = {"counts": self.counts} if self.counts else {}
         return {
             "source": self.source,
             "frame": self.frame,
@@ -46,9 +48,10 @@ class Result:
             "height": found.height,
             "detections": [
                 {"label": name, "score": _rounded(score, 4), "box_px": [_rounded(v, 2) for v in box]}
-                for name, score, box in rows
+                | ({} if found.track_ids is None else {"track_id": number})
+                for name, number, score, box in rows
             ],
-        }
+        } | counts
 
 
 class _Sink:
@@ -105,16 +108,21 @@ class JsonSink(_Sink):
 
 
 class CsvSink(_Sink):
-    """detections.csv: a row a detection."""
+    """detections.csv: a row a detection; where the first result is tracked, a last column with ids."""
 
     HEAD = "source frame time_s width height label score xmin ymin xmax ymax".split()
 
     def add(self, result: Result) -> None:
-        file = self._file(self.folder / "detections.csv", lambda f: csv.writer(f).writerow(self.HEAD))
+        if not self._open:
+            self._tracked = result.detections.track_ids is not None
+        head = [*self.HEAD, "track_id"] if self._tracked else self.HEAD
+        file = self._file(self.folder / "detections.csv", lambda f: csv.writer(f).writerow(head))
         row = result.as_dict()
+        row.pop("counts", None)
         found = row.pop("detections")
         for one in found:
-            csv.writer(file).writerow([*row.values(), one["label"], one["score"], *one["box_px"]])
+            ids = [one.get("track_id")] if self._tracked else []
+            csv.writer(file).writerow([*row.values(), one["label"], one["score"], *one["box_px"], *ids])
 
 
 class VocSink(_Sink):
@@ -143,7 +151,8 @@ class CocoSink(_Sink):
         self._categories = [{"id": i + 1, "name": name} for i, name in enumerate(found.class_names)]
         image = {"id": self._images.count + 1, "file_name": result.source, "frame": result.frame}
         self._images.add(image | {"width": found.width, "height": found.height})
-        for label, score, box in zip(found.labels, found.scores, found.boxes_px, strict=True):
+        rows = zip(found.labels, found.ids, found.scores, found.boxes_px, strict=True)
+        for label, number, score, box in rows:
             sides = box[2:] - box[:2]
             self._annotations.add(
                 {
@@ -155,6 +164,7 @@ class CocoSink(_Sink):
                     "iscrowd": 0,
                     "score": _rounded(score, 4),
                 }
+                | ({} if found.track_ids is None else {"track_id": number})
             )
 
     def close(self) -> None:
@@ -167,12 +177,15 @@ class CocoSink(_Sink):
 
 
 class YoloSink(_Sink):
-    """labels/NAME.txt for each image or frame: class, centre, size in [0, 1], score."""
+    """labels/NAME.txt for each image or frame: class, centre, size in [0, 1], score, and id if tracked."""
 
     def add(self, result: Result) -> None:
         found = result.detections
-        rows = zip(found.labels, to_centres(found.boxes), found.scores, strict=True)
-        lines = [" ".join([str(label), *(f"{v:.6f}" for v in (*box, score))]) for label, box, score in rows]
+        rows = zip(found.labels, to_centres(found.boxes), found.scores, found.ids, strict=True)
+        lines = [
+            " ".join([str(label), *(f"{v:.6f}" for v in (*box, score)), *([str(number)] if number else [])])
+            for label, box, score, number in rows
+        ]
         self._write(self.folder / "labels" / f"{result.key}.txt", "".join(f"{x}\n" for x in lines))
         if not (self.folder / "classes.txt").exists():
             self._write(self.folder / "classes.txt", "".join(f"{c}\n" for c in found.class_names))

@@ -10,17 +10,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # In the order of the street; "|" marks where Keras begins.
 ROOMS = (
-    "boxes spec anchors images records draw card datasets.labelled datasets.voc datasets.coco "
+    "boxes spec anchors images records draw shown card datasets.labelled datasets.voc datasets.coco "
     "datasets.yolo datasets.csv_file datasets.read datasets.convert datasets.photos datasets.faults "
     "datasets.box_faults datasets.class_faults datasets.photo_faults datasets.doctor datasets.parts "
     "datasets.crops datasets.ceiling datasets.fit datasets.stats datasets.charts datasets.tables results "
     "metrics.tables metrics.pairs metrics.voc metrics.coco metrics.bootstrap metrics.matches "
     "metrics.errors metrics.confusion metrics.calibration metrics.operating datasets.detections page "
     "evaluation evaluation_page history outcome report watcher progress tensorboard "
-    "augment views_page sources targets media stop cache catalogue download known "
+    "augment views_page sources targets media "
+    "tracking counting capture window stop cache catalogue download known "
     "classify.spec classify.data classify.scores classify.report pipeline postprocess "
     "runtimes.network runtimes.openvino_lean runtimes.openvino_cache runtimes.openvino_file "
-    "runtimes.onnx_file runtimes.litert_file detector parity "
+    "runtimes.onnx_file runtimes.litert_file detector parity live "
+    "serve.limits serve.bodies serve.worker serve.videos serve.guard serve.app "
     "bench.layers bench.graph bench.flops bench.torch_network bench.onnx_graph bench.onnx_networks "
     "bench.rounds bench.visit bench.limits bench.machine bench.processes bench.rates bench.rivals "
     "bench.contestants bench.sources bench.score bench.run bench.tables "

@@ -1,5 +1,6 @@
 """ssd detect: images and videos in, annotated copies and result files out."""
 
+import importlib
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -74,6 +75,19 @@ FRAMES_AHEAD = 3  # decoded, waiting for the network
     show_default=True,
     help="Pictures in one call of the network; the results are the same.",
 )
+@click.option("--track", "tracking", is_flag=True, help="Give objects of a video ids that stay with them.")
+@click.option(
+    "--count-line",
+    multiple=True,
+    metavar="X1,Y1,X2,Y2",
+    help="Track, and count what crosses this line (pixels) in each video; repeatable.",
+)
+@click.option(
+    "--count-zone",
+    multiple=True,
+    metavar="X1,Y1,X2,Y2,...",
+    help="Track, and count what is inside this rectangle or polygon; repeatable.",
+)
 def main(
     sources: tuple,
     model: str,
@@ -87,6 +101,9 @@ def main(
     overwrite: bool,
     threads: int | None,
     batch: int,
+    tracking: bool,
+    count_line: tuple,
+    count_zone: tuple,
 ) -> None:
     """Find objects in SOURCE...: any mix of image files, folders, globs and video files.
 
@@ -97,6 +114,9 @@ def main(
     from ssd.stop import stoppable
     from ssd.targets import choose_folder, name_targets, planned_names
 
+    watched = run(_parse_watched, count_line, count_zone)
+    if tracking := tracking or any(watched):
+        run(importlib.import_module, "supervision")  # before the work of hours
     files, faults = find_sources(list(sources))
     for fault in faults:
         click.echo(f"error: {fault}", err=True)
@@ -116,7 +136,7 @@ def main(
     targets = name_targets(files)
     out = run(choose_folder, out, targets, planned_names(targets, save, not no_draw), overwrite)
     with stoppable() as stop:
-        job = _Job(detector, limits, wanted, out, not no_draw, stop)
+        job = _Job(detector, limits, wanted, out, not no_draw, stop, tracking, watched)
         faults += run(_process, job, targets, save)
     job.summary()
     if stop.signal:
@@ -125,6 +145,17 @@ def main(
     if faults:
         click.echo(f"{len(faults)} of the inputs failed", err=True)
         raise SystemExit(1)
+
+
+def _parse_watched(lines: tuple, zones: tuple) -> tuple[list, list]:
+    """Points of all lines and zones, refused here if they are none."""
+    if not (lines or zones):
+        return [], []
+    from ssd.counting import Counts, parse_points
+
+    watched = [parse_points(text) for text in lines], [parse_points(text) for text in zones]
+    Counts(*watched)
+    return watched
 
 
 def _leave_cores_to_the_network() -> None:
@@ -144,11 +175,13 @@ class _Job:
     out: Path
     drawing: bool
     stop: "Stop"
+    tracking: bool = False
+    watched: tuple = ((), ())  # points of lines and of zones
     images: int = 0
     boxes: Counter = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
 
-    def find_all(self, pictures: Iterable, then: Callable) -> Iterator["Future"]:
+    def find_all(self, pictures: Iterable, then: Callable, **limits: object) -> Iterator["Future"]:
         """What `then` makes of each picture and its boxes of wanted classes, in order, until told to stop."""
 
         def chosen(number: int, image: "np.ndarray", found: "Detections") -> object:
@@ -156,7 +189,7 @@ class _Job:
                 found = found[[name in self.classes for name in found.names]]
             return then(number, image, found)
 
-        return self.detector.find_all(self.stop.before(pictures), chosen, **self.limits)
+        return self.detector.find_all(self.stop.before(pictures), chosen, **self.limits | limits)
 
     def count(self, found: "Detections") -> None:
         """Add to the summary."""
@@ -227,14 +260,21 @@ def _image(job: _Job, path: Path, name: str, future: "Future", sinks: list) -> N
     _report(path, Counter(found.names), job.out / name if job.drawing else None)
 
 
-def _add(sinks: list, path: Path, name: str, found: "Detections", frame: "Frame | None" = None) -> None:
+def _add(
+    sinks: list,
+    path: Path,
+    name: str,
+    found: "Detections",
+    frame: "Frame | None" = None,
+    counts: dict | None = None,
+) -> None:
     if not sinks:
         return
     from ssd.results import Result
 
     index, time_s = (frame.index, frame.time_s) if frame else (0, 0.0)
     for sink in sinks:
-        sink.add(Result(str(path), Path(name).stem, index, time_s, found, of_video=frame is not None))
+        sink.add(Result(str(path), Path(name).stem, index, time_s, found, frame is not None, counts))
 
 
 def _videos(job: _Job, targets: Iterable, sinks: list) -> Iterator[Callable]:
@@ -251,6 +291,7 @@ def _video(job: _Job, path: Path, name: str, sinks: list) -> None:
 
     counts, frames, waiting = Counter(), 0, deque()
     total, rate = video_length(path), video_rate(path)
+    followed = _Followed(job)
 
     def images(frames: Iterator["Frame"]) -> Iterator["np.ndarray"]:
         for frame in frames:
@@ -260,23 +301,59 @@ def _video(job: _Job, path: Path, name: str, sinks: list) -> None:
     with (
         VideoWriter(job.out / name, rate) if job.drawing else nullcontext() as writer,
         closing(ahead(read_video(path), FRAMES_AHEAD)) as decoded,
-        closing(job.find_all(images(decoded), lambda number, image, found: found)) as futures,
+        closing(
+            job.find_all(images(decoded), lambda number, image, found: found, **followed.limits)
+        ) as futures,
     ):
         for future in track(futures, path.name, total):
-            frame, found = waiting.popleft(), future.result()
-            _write_frame(writer, frame, found)
+            frame = waiting.popleft()
+            found, seen = followed.update(future.result(), frame)
+            _write_frame(writer, frame, found, followed)
             job.count(found)
-            _add(sinks, path, name, found, frame)
+            _add(sinks, path, name, found, frame, seen)
             counts.update(found.names)
             frames += 1
-    _report(path, counts, job.out / name if job.drawing else None, f"{frames} frames, ")
+    prefix = f"{frames} frames, " + (f"{followed.text()}, " if followed.text() else "")
+    _report(path, counts, job.out / name if job.drawing else None, prefix)
 
 
-def _write_frame(writer: "VideoWriter | None", frame: "Frame", found: "Detections") -> None:
+class _Followed:
+    """The ids and counts of one video, where they are wanted."""
+
+    def __init__(self, job: _Job) -> None:
+        self.tracker = self.counts = None
+        if job.tracking:
+            from ssd.counting import Counts
+            from ssd.tracking import Tracker
+
+            self.tracker = Tracker(job.limits["score_threshold"])
+            self.counts = Counts(*job.watched)
+
+    @property
+    def limits(self) -> dict:
+        """Of the detector, in place of those of the run: a tracker wants weaker boxes as well."""
+        return {"score_threshold": self.tracker.finding_threshold} if self.tracker else {}
+
+    def update(self, found: "Detections", frame: "Frame") -> tuple["Detections", dict | None]:
+        if not self.tracker:
+            return found, None
+        found = self.tracker.update(found, frame.time_s)
+        return found, self.counts.update(found)
+
+    def draw(self, image: "np.ndarray") -> "np.ndarray":
+        return self.counts.draw(image) if self.counts else image
+
+    def text(self) -> str:
+        return self.counts.text() if self.counts else ""
+
+
+def _write_frame(
+    writer: "VideoWriter | None", frame: "Frame", found: "Detections", followed: _Followed
+) -> None:
     from ssd.draw import draw
 
     if writer:
-        writer.write(replace(frame, image=draw(frame.image, found)))
+        writer.write(replace(frame, image=followed.draw(draw(frame.image, found))))
 
 
 def _report(path: Path, counts: Counter, target: Path | None, prefix: str = "") -> None:

@@ -72,10 +72,11 @@ def read_annotation(path: str | Path) -> tuple[int, int, list[tuple[str, list[fl
 
 
 def annotation_xml(detections: Detections, filename: str) -> str:
-    """The XML text of detections, as `read_annotation` reads it, with a <score> an object."""
+    """The XML text of detections, as `read_annotation` reads it, with a <score> an object, any <track_id>."""
+    found = zip(detections.names, detections.ids, detections.scores, detections.boxes_px, strict=True)
     rows = [
-        (name, box, {"difficult": "0", "score": f"{score:.4f}"})
-        for name, score, box in zip(detections.names, detections.scores, detections.boxes_px, strict=True)
+        (name, box, {"difficult": "0", "score": f"{score:.4f}"} | ({"track_id": str(i)} if i else {}))
+        for name, i, score, box in found
     ]
     return _xml(filename, detections.height, detections.width, rows, "{:.2f}")
 

@@ -40,8 +40,8 @@ OPERATIONS = frozenset(
 )
 # What TensorFlow puts beside it to store and restore the variables; never part of the signature.
 STORING = frozenset(
-    """AssignVariableOp DisableCopyOnRead MergeV2Checkpoints RestoreV2 SaveV2 Select ShardedFilename StaticRegexFullMatch
-    StringJoin VarHandleOp VarIsInitializedOp""".split()
+    """AssignVariableOp DisableCopyOnRead MergeV2Checkpoints RestoreV2 SaveV2 Select ShardedFilename
+    StaticRegexFullMatch StringJoin VarHandleOp VarIsInitializedOp""".split()
 )
 
 
