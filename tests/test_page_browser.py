@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
 from serving import serving
 
 from ssd.media import read_video
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
 PATIENCE_MS = 120_000
 FOUND = "document.querySelectorAll('#table tbody tr').length > 0"
