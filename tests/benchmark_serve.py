@@ -76,7 +76,7 @@ def client_rate(
 
 
 def _rate(call: object, threads: int, seconds: float) -> float:
-    """Calls a second by threads that go on until the time is over; those then in hand count with their time."""
+    """Calls a second by threads that go on until the time is over; what is then in hand counts too."""
     done, start = Counter(), time.monotonic()
 
     def work(i: int) -> None:
