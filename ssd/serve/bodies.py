@@ -1,6 +1,7 @@
 """Bodies of requests, cut while they stream in: too long, too slow, of the wrong type."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
 
@@ -9,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from ssd.serve.limits import RefusalError
 
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every broken form
 OVERHEAD = 16 << 10  # of multipart around a file
 
 
