@@ -25,7 +25,7 @@ from ssd.run import RunFolder, Settings, read_settings
 from ssd.spec import SPECS
 from ssd.stages import Stage, choose_layers, freeze_all_but, parse_stages
 from ssd.start import start_from_imagenet
-from ssd.train import plan_stages, train
+from ssd.train import _factor_of_fc6, plan_stages, train
 
 SSD = Path(sys.executable).with_name("ssd")
 
@@ -73,6 +73,19 @@ def test_counts_of_the_bridge_stage(wrapped):
 def test_a_first_stage_that_leaves_random_layers_is_refused(model):
     with pytest.raises(ValueError, match=r"leaves out conv4_3_norm, fc6"):
         plan_stages(model, (Stage("heads", 1),), {"fc6", "conv4_3_norm"})
+
+
+def test_a_small_fc6_is_trained_on_with_small_steps(model):
+    # Its start is He's divided by the size of pool5; Adam's full steps would undo such a kernel.
+    fc6 = model.get_layer("fc6")
+    kernel, bias = fc6.get_weights()
+    he = kernel * np.sqrt(2 / 4608) / np.sqrt(np.mean(np.square(kernel)))  # 3 x 3 x 512 inputs
+    try:
+        for size, factor in ((1, 1), (11.5, 1 / 11.5), (0.5, 1)):
+            fc6.set_weights([he / size, bias])
+            assert _factor_of_fc6(model)["fc6"] == pytest.approx(factor, rel=1e-4)
+    finally:
+        fc6.set_weights([kernel, bias])
 
 
 @pytest.mark.parametrize("trainable", [{"fc7"}, {"conv4_3_norm", "fc6"}, {"conv3_1"}])
