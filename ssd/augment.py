@@ -5,6 +5,8 @@ the network's square in one of five interpolations, a mirror. Source: Liu et al.
 arXiv:1512.02325, sections 2.2 and 3.6; ranges as in weiliu89/caffe, examples/ssd/ssd_pascal.py.
 """
 
+import threading
+
 import cv2
 import numpy as np
 
@@ -129,10 +131,21 @@ class SSDAugmentation:
     """
 
     def __init__(self, image_size: int, max_expand: float = 4.0) -> None:
+        self._image_size, self._max_expand = image_size, max_expand
+        self._own = threading.local()  # a chain keeps its random state: every thread has its own
+
+    @property
+    def _chain(self) -> A.Compose:
+        if not hasattr(self._own, "chain"):
+            self._own.chain = self._make()
+        return self._own.chain
+
+    def _make(self) -> A.Compose:
+        image_size, max_expand = self._image_size, self._max_expand
         resizes = [A.Resize(image_size, image_size, interpolation=i) for i in _INTERPOLATIONS]
         steps = [photometric(), Expand(max_expand), MinIoUCrop(), A.OneOf(resizes, p=1.0)]
         rule = A.BboxParams("albumentations", label_fields=["labels"], clip=True)
-        self._chain = A.Compose([*steps, A.HorizontalFlip(p=0.5)], bbox_params=rule)
+        return A.Compose([*steps, A.HorizontalFlip(p=0.5)], bbox_params=rule)
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, seed: int
@@ -147,8 +160,9 @@ class SSDAugmentation:
         Returns:
             (S, S, 3) uint8 RGB, (M, 4) float32 boxes of positive area, (M,) int64 labels.
         """
-        self._chain.set_random_seed(seed)
-        out = self._chain(image=image, bboxes=np.asarray(boxes), labels=np.asarray(labels))
+        chain = self._chain
+        chain.set_random_seed(seed)
+        out = chain(image=image, bboxes=np.asarray(boxes), labels=np.asarray(labels))
         boxes, labels = as_boxes(out["bboxes"]), np.asarray(out["labels"], dtype=np.int64)
         # A sliver of less than half a pixel of the square is no box that a network can learn.
         kept = (boxes[:, 2:] - boxes[:, :2] > 0.5 / out["image"].shape[0]).all(1)

@@ -7,6 +7,7 @@ pytest.importorskip("albumentations", reason="needs the extra 'train'")
 
 from ssd.augment import MEAN_COLOUR, Expand, MinIoUCrop, SSDAugmentation
 from ssd.boxes import iou
+from ssd.images import load_image
 
 AUGMENT = SSDAugmentation(300)
 
@@ -99,3 +100,20 @@ def test_a_crop_drops_boxes_whose_centre_is_outside():
     kept = MinIoUCrop().apply_to_bboxes(boxes, np.array([0.0, 0.0, 0.5, 0.5]))
     # The first box's centre (0.25, 0.3) is inside; the second's (0.7, 0.65) is not.
     assert np.allclose(kept, [[0.2, 0.2, 0.8, 1.0, 3.0]])
+
+
+def test_threads_draw_what_one_alone_draws(samples):
+    from concurrent.futures import ThreadPoolExecutor
+
+    image = load_image(samples / "chelsea.png")
+    augment = SSDAugmentation(64)
+    boxes, labels = np.array([[0.2, 0.2, 0.8, 0.9]], np.float32), np.array([1])
+
+    def view(seed):
+        return augment(image, boxes, labels, seed)
+
+    alone = [view(seed) for seed in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(view, range(24)))
+    for one, other in zip(alone, together, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
