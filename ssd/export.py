@@ -56,6 +56,7 @@ def export_model(
     batch: int | None = None,
     nms: bool = False,
     gate: Gate | None = None,
+    accuracy_control: bool = False,
     say: Callable = print,
 ) -> Path:
     """Compile a checkpoint into a model folder: the files of the format, and card.json.
@@ -70,6 +71,7 @@ def export_model(
         batch: pictures of one call; None: any number.
         nms: suppression inside the graph too, on the limits of the card; OpenVINO alone.
         gate: what the export must pass; None: it is not checked.
+        accuracy_control: OpenVINO int8 alone: what costs mAP on the photos of the gate stays float.
         say: takes lines of text for the user.
     Returns:
         the folder.
@@ -78,7 +80,10 @@ def export_model(
         ImportError: an extra is missing.
     """
     folder = Path(folder)
-    check_request(folder, format, precision, nms)
+    check_request(folder, format, precision, nms, accuracy_control)
+    if accuracy_control and not (gate and gate.labelled):
+        raise ValueError("accuracy control needs labelled photos of the classes. Received: none")
+    control = {"control": gate.labelled} if accuracy_control else {}
     model, card = load_checkpoint(checkpoint)
     card = replace(
         card,
@@ -94,7 +99,7 @@ def export_model(
     beside.mkdir(parents=True)
     try:
         room = importlib.import_module(f"ssd.exporters.{FORMATS[format][0]}")
-        room.write(model, beside, card, pictures or [], batch, nms)
+        room.write(model, beside, card, pictures or [], batch, nms, **control)
         card = _write_card(beside, card)
         if gate:
             parity = _pass(gate, Detector(card, KerasNetwork(model, Options())), beside, say)
@@ -105,7 +110,13 @@ def export_model(
     return folder
 
 
-def check_request(folder: Path, format: str, precision: str, nms: bool) -> None:  # noqa: A002
+def check_request(
+    folder: Path,
+    format: str,  # noqa: A002
+    precision: str,
+    nms: bool,
+    accuracy_control: bool = False,
+) -> None:
     """Raise ValueError for what cannot be exported, before any work is done."""
     if folder.exists():
         raise ValueError(f"a model is never overwritten; choose another name. Received: {folder}")
@@ -116,6 +127,8 @@ def check_request(folder: Path, format: str, precision: str, nms: bool) -> None:
         raise ValueError(f"the format must have the precision ({works}). Received: {format} {precision}")
     if nms and format != "openvino":
         raise ValueError(f"suppression in the graph needs the format openvino. Received: {format}")
+    if accuracy_control and (format, precision) != ("openvino", "int8"):
+        raise ValueError(f"accuracy control needs openvino int8. Received: {format} {precision}")
 
 
 def _pass(gate: Gate, reference: Detector, folder: Path, say: Callable) -> Parity:

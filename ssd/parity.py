@@ -91,6 +91,12 @@ def compare(
     return Parity(differences, where)
 
 
+def mean_ap(detector: Detector, samples: list[Sample]) -> float:
+    """VOC07 mAP on labelled photos; 0 where they have no object of its classes."""
+    found = [future.result()[1] for future in detector.find_all(sample.path for sample in samples)]
+    return evaluate_voc(samples, found, detector.class_names)["voc07"]["mAP"] or 0.0
+
+
 class _Sums:
     """Sums over pictures, a row a feature map."""
 
@@ -138,11 +144,7 @@ def _answers(detector: Detector, image: np.ndarray) -> tuple:
 def _by_map(
     differences: tuple[Difference, ...], reference: Detector, other: Detector, samples: list[Sample]
 ) -> Parity:
-    scores = []
-    for detector in (reference, other):
-        found = [future.result()[1] for future in detector.find_all(sample.path for sample in samples)]
-        scores.append(evaluate_voc(samples, found, detector.class_names)["voc07"]["mAP"] or 0.0)
-    fault, (ours, theirs) = "", scores
+    fault, (ours, theirs) = "", (mean_ap(reference, samples), mean_ap(other, samples))
     if abs(ours - theirs) > MAP_POINTS:
         worst = max(differences, key=lambda d: d.logits_share)
         fault = (

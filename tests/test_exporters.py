@@ -3,6 +3,7 @@
 import json
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from ssd.postprocess import postprocess
 from ssd.runtimes import openvino_file
 
 PHOTOS = "astronaut.jpg", "chelsea.png"
+PHOTO_FOLDER = Path(__file__).parent.parent / "samples"
 CASES = [(name, precision) for name, (_, has) in FORMATS.items() for precision in has]
 
 
@@ -158,4 +160,51 @@ def test_what_cannot_be_exported_is_said_at_once(checkpoint, tmp_path, options, 
     done = CliRunner().invoke(main, ["export", str(checkpoint), "--out", str(tmp_path / "m"), *options])
     assert done.exit_code in (1, 2)
     assert words in done.output
+    assert not (tmp_path / "m").exists()
+
+
+def test_accuracy_control_measures_map_on_the_photos_that_it_is_given(
+    checkpoint, photos, tmp_path, monkeypatch
+):
+    """NNCF's search takes long: a stand-in calls what it is handed, on the real graph."""
+    import nncf
+    import openvino
+
+    from ssd.records import Sample
+
+    detector = Detector.load(checkpoint)
+    size = photos[1][1].shape[:2]
+    # The truth is what the checkpoint itself finds best: of one box a class, mAP is 1.
+    best = detector(photos[1][1], max_detections=1)
+    truth = best.boxes, best.labels, np.array([False]), np.array([False])
+    sample = Sample("cat", PHOTO_FOLDER / PHOTOS[1], *size, *truth)
+    wrong = replace(sample, labels=1 - best.labels)
+    seen = {}
+
+    def stand_in(graph, calibration, validation, score, **options):
+        run = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        seen["scores"] = [score(run, some)[0] for some in (validation.get_data(), validation.get_data([1]))]
+        seen["input"] = next(iter(validation.get_inference_data([0]))).shape
+        seen["options"] = options
+        return graph
+
+    monkeypatch.setattr(nncf, "quantize_with_accuracy_control", stand_in)
+    picture = preprocess(photos[1][1], 300, detector.card.preprocessing)
+    options = {"gate": Gate(photos, [sample, wrong]), "accuracy_control": True}
+    export_model(checkpoint, tmp_path / "m", "int8", [picture], **options)
+    both, second = seen["scores"]
+    assert 0 < both < 1
+    assert second < 1
+    assert seen["input"] == (1, 300, 300, 3)
+    assert seen["options"]["max_drop"] == 0.005
+    assert len(seen["options"]["ignored_scope"].names) == 5
+
+
+def test_accuracy_control_without_truth_or_elsewhere_is_refused(checkpoint, photos, tmp_path):
+    for options, words in (
+        ({"gate": Gate(photos)}, "labelled photos"),
+        ({"format": "onnx", "gate": Gate(photos)}, "needs openvino int8"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            export_model(checkpoint, tmp_path / "m", "int8", accuracy_control=True, **options)
     assert not (tmp_path / "m").exists()

@@ -53,6 +53,11 @@ SAMPLES = 4  # pictures of --data that the gate looks at, beside mAP
     "unless told.",
 )
 @click.option("--eval-images", type=click.IntRange(0), help="At most this many of it; 0: no mAP.")
+@click.option(
+    "--accuracy-control",
+    is_flag=True,
+    help="Keep in floating point what costs mAP on --eval-split (openvino int8; slow).",
+)
 @click.option("--note", multiple=True, help="KEY=TEXT for the model card, such as data=...; repeatable.")
 def main(checkpoint: Path, out: Path, precision: str, data: tuple, note: tuple, **options: object) -> None:
     """Compile CHECKPOINT, a .weights.h5 file of ssd train, for detection without TensorFlow.
@@ -86,7 +91,7 @@ def _export(
     from ssd.export import Gate, check_request, export_model
     from ssd.images import load_image, preprocess
 
-    check_request(out, options["format"], precision, options["nms"])
+    check_request(out, options["format"], precision, options["nms"], options["accuracy_control"])
     card = read_card(checkpoint)
     chosen = _photos(data, split, card.class_names, images) if precision == "int8" else []
     size = card.ssd_spec.image_size

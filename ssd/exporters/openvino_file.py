@@ -1,5 +1,6 @@
 """Export to OpenVINO: model.xml and model.bin in f32, bf16 or int8, suppression in the graph if wanted."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,14 @@ from openvino import opset8 as ops
 from ssd.anchors import make_anchors
 from ssd.backend import keras
 from ssd.card import ModelCard
+from ssd.detector import Detector
 from ssd.exporters.graph import batches, need_tensorflow
+from ssd.images import load_image, preprocess
+from ssd.parity import MAP_POINTS, mean_ap
 from ssd.postprocess import CANDIDATES
-from ssd.runtimes.openvino_file import FOUND
+from ssd.records import Sample
+from ssd.runtimes.network import Options
+from ssd.runtimes.openvino_file import FOUND, Compiled, OpenvinoNetwork
 
 PRECISIONS = ("f32", "bf16", "int8")
 
@@ -23,10 +29,17 @@ def write(
     pictures: list[np.ndarray],
     batch: int | None,
     nms: bool,
+    control: list[Sample] | None = None,
 ) -> None:
-    """Write model.xml and model.bin; see `ssd.export.export_model`."""
+    """Write model.xml and model.bin; see `ssd.export.export_model`.
+
+    Args:
+        control: labelled photos that accuracy control goes by; None: int8 without it.
+    """
     graph = to_openvino(model, batch)
-    if card.precision == "int8":
+    if card.precision == "int8" and control:
+        graph = quantise_with_control(graph, pictures, control, card)
+    elif card.precision == "int8":
         graph = quantise(graph, pictures)
     graph = with_suppression(graph, card) if nms else graph
     # bf16 is what the runtime computes in; weights of half the size have more digits than that.
@@ -67,6 +80,41 @@ def quantise(graph: openvino.Model, pictures: list[np.ndarray]) -> openvino.Mode
     nncf.set_log_level(logging.ERROR)
     exact = nncf.IgnoredScope(names=normalisations(graph))
     return nncf.quantize(graph, data, subset_size=len(pictures), ignored_scope=exact)
+
+
+def quantise_with_control(
+    graph: openvino.Model, pictures: list[np.ndarray], samples: list[Sample], card: ModelCard
+) -> openvino.Model:
+    """`quantise`, then operations back to floating point until VOC07 mAP is within 0.5 points of float32.
+
+    Args:
+        graph: from `to_openvino`.
+        pictures: as there.
+        samples: labelled photos that mAP is measured on, many times.
+        card: classes, anchors and preprocessing.
+    """
+    import logging
+
+    import nncf
+
+    def score(compiled: openvino.CompiledModel, some: Iterable[Sample]) -> tuple[float, None]:
+        network = OpenvinoNetwork(Compiled(compiled, None), card, Options())
+        return mean_ap(Detector(card, network), list(some)), None
+
+    def prepare(sample: Sample) -> np.ndarray:
+        return preprocess(load_image(sample.path), card.ssd_spec.image_size, card.preprocessing)[None]
+
+    data = nncf.Dataset(batches(pictures))
+    nncf.set_log_level(logging.ERROR)
+    return nncf.quantize_with_accuracy_control(
+        graph,
+        data,
+        nncf.Dataset(samples, prepare),
+        score,
+        max_drop=MAP_POINTS,
+        subset_size=len(pictures),
+        ignored_scope=nncf.IgnoredScope(names=normalisations(graph)),
+    )
 
 
 def normalisations(graph: openvino.Model) -> list[str]:
