@@ -76,7 +76,8 @@ class Batches(keras.utils.PyDataset):
         views_per_sample: different views there are of each sample; None: endless.
         drop_rest: leave out a last batch that is smaller.
         workers: threads that prepare batches, at least 2: by a single one Keras has TensorFlow's own thread
-            do it, and an error within `fit` then waits for that thread for ever.
+            do it, and an error within `fit` then waits for that thread for ever. On JAX the main thread does
+            it: Keras looks at a first batch there, and its threads then give that one and others twice.
     """
 
     def __init__(
@@ -90,7 +91,8 @@ class Batches(keras.utils.PyDataset):
         drop_rest: bool = False,
         workers: int = 2,
     ) -> None:
-        super().__init__(workers=max(2, workers), max_queue_size=4)
+        threads = max(2, workers) if keras.backend.backend() == "tensorflow" else 1
+        super().__init__(workers=threads, max_queue_size=4)
         self._get, self.count, self._spec = get, count, spec
         self.batch_size, self.seed, self.views_per_sample = batch_size, seed, views_per_sample
         self._anchors = make_anchors(spec)

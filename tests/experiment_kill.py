@@ -19,6 +19,7 @@ import numpy as np
 
 from ssd.checkpoint import load_checkpoint
 from ssd.history import TIMES
+from ssd.run import RunFolder
 
 SSD = Path(sys.executable).with_name("ssd")
 
@@ -49,8 +50,7 @@ def main() -> None:
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-            there = sorted(p.name for p in run.iterdir()) if run.exists() else []
-            print(f"kill {number}: after {wait:.1f} s, {len(_rows(run))} epochs written, {', '.join(there)}")
+            print(f"kill {number}: after {wait:.1f} s, {_place(run)}", flush=True)
             if (run / "run.json").exists():
                 command = ["train", "--resume", run]
         _train(*command)
@@ -62,6 +62,14 @@ def main() -> None:
 
 def _train(*arguments: object) -> None:
     subprocess.run([SSD, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+
+
+def _place(run: Path) -> str:
+    """How far a run had come: nothing is said to be trained before a state of it is on disk."""
+    if not (run / "state.npz").exists():
+        return "before the first state"
+    state = RunFolder(run).load_state()[0]
+    return f"with a state of {state['epoch']} epochs and {state.get('done', 0)} batches"
 
 
 def _rows(run: Path) -> list[dict]:

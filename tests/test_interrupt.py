@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 
 from ssd.media import Frame, VideoWriter, read_video
-from ssd.stop import stoppable
 
 SSD = Path(sys.executable).with_name("ssd")
 PATIENCE_S = 240  # on a machine that is busy with something else
@@ -41,7 +39,7 @@ def test_a_signal_in_a_video(clip, samples, tmp_path, number, status):
         stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, stderr.count("\n")) == (status, 1), stderr
     assert stderr.startswith("interrupted")
-    assert "2 images" not in stdout
+    assert not any(line.startswith("2 images,") for line in stdout.splitlines())  # frames count as well
     assert sorted(p.name for p in out.iterdir()) == [
         "chelsea.png", "clip.jsonl", "clip.mp4", "detections.coco.json", "detections.csv", "detections.json",
     ]  # fmt: skip
@@ -65,29 +63,37 @@ def wait_for_lines(path: Path, count: int, process: subprocess.Popen) -> None:
         time.sleep(0.02)
 
 
+def run_alone(program: str) -> None:
+    """In a process of its own: a signal to the tests' would be heard by whatever else is loaded there."""
+    head = "import os, signal\nfrom ssd.stop import stoppable\n"
+    done = subprocess.run([sys.executable, "-c", head + program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
 def test_the_second_signal_does_not_wait():
-    seen = []
-
-    def beg():
-        with stoppable() as stop:
-            for i in stop.before(range(10)):
-                seen.append(i)
-                if i == 4:
-                    os.kill(os.getpid(), signal.SIGINT)
-            assert (seen, stop.status) == ([0, 1, 2, 3, 4], 130)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt):
-        beg()
+    run_alone("""
+seen, before = [], signal.getsignal(signal.SIGTERM)
+try:
+    with stoppable() as stop:
+        for i in stop.before(range(10)):
+            seen.append(i)
+            if i == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+        assert (seen, stop.status) == ([0, 1, 2, 3, 4], 130), (seen, stop.signal)
+        os.kill(os.getpid(), signal.SIGTERM)
+    print("went on")
+except KeyboardInterrupt:
     assert signal.getsignal(signal.SIGTERM) == before
+    print("done")
+""")
 
 
 def test_an_ignored_signal_stays_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with stoppable() as stop:
-            os.kill(os.getpid(), signal.SIGINT)
-            assert stop.signal is None
-    finally:
-        signal.signal(signal.SIGINT, before)
+    run_alone("""
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with stoppable() as stop:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop.signal is None
+assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+print("done")
+""")

@@ -105,7 +105,7 @@ from ssd.cli import fail, numbers, run, track
     type=click.IntRange(1),
     default=2,
     show_default=True,
-    help="Threads that prepare batches; 1 is taken for 2.",
+    help="Threads that prepare batches; 1 is taken for 2. JAX has none of its own.",
 )
 @click.option(
     "--tensorboard/--no-tensorboard",

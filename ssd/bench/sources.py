@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ssd.datasets.read import read_images
 from ssd.images import load_image
-from ssd.media import find_sources, is_video
+from ssd.sources import find_sources, is_video
 
 SAMPLES = Path(__file__).parents[2] / "samples"  # in a checkout
 VIDEO = SAMPLES / "carphone.mp4"
