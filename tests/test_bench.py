@@ -344,7 +344,9 @@ def test_rates_are_ratios_to_the_faster_way(monkeypatch, tmp_path, samples):
 
 def test_the_bare_rate_and_that_of_a_folder_are_real(tmp_path, samples):
     assert rates.bare_rate(Detector.load("default", many=True), samples / "chelsea.png", 2) > 0
-    assert detect_rate(rates.link_photos([samples / "chelsea.png"], tmp_path, 2), "default") > 0
+    folder = rates.copy_photos([samples / "chelsea.png"], tmp_path, 2)
+    assert len(find_sources([folder])) == 2  # not one photo under two names
+    assert detect_rate(folder, "default") > 0
 
 
 def test_photos(samples, tmp_path, mini_voc):

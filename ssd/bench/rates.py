@@ -1,5 +1,6 @@
 """Many pictures: `ssd detect` of a folder and a video, as a fraction of the bare network's rate."""
 
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,7 @@ def rates(
         model: name or path.
         photos: for the folder.
         video: None: none.
-        folder: empty, for links to the photos.
+        folder: empty, for copies of the photos.
         threads: of the network; None: all cores.
         rounds: of all, in turns.
     Returns:
@@ -33,7 +34,7 @@ def rates(
     one = Detector.load(model, threads)
     many = Detector.load(model, threads, many=True)
     visits["streams"] = lambda _: {"images_per_s": bare_rate(many, photos[0])}
-    source = link_photos(photos, folder)
+    source = copy_photos(photos, folder)
     visits["folder"] = lambda _: {"images_per_s": detect_rate(source, model, threads)}
     if video:
         visits["video"] = lambda _: {"images_per_s": detect_rate(video, model, threads)}
@@ -59,9 +60,9 @@ def bare_rate(detector: Detector, photo: Path, calls: int = CALLS) -> float:
         return calls * network.batch / (time.perf_counter() - start)
 
 
-def link_photos(photos: list[Path], folder: Path, count: int = PHOTOS) -> Path:
-    """A folder of `count` photos: links, each photo as often as it takes."""
+def copy_photos(photos: list[Path], folder: Path, count: int = PHOTOS) -> Path:
+    """A folder of `count` photos, each as often as it takes. Copies: of links to one file, one is read."""
     for i in range(count):
-        photo = photos[i % len(photos)].resolve()
-        (folder / f"{i:04d}{photo.suffix}").symlink_to(photo)
+        photo = photos[i % len(photos)]
+        shutil.copyfile(photo, folder / f"{i:04d}{photo.suffix}")
     return folder
