@@ -1,6 +1,6 @@
 """Is an exported model the same detector? Two detectors side by side on the same pictures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,14 +8,16 @@ import numpy as np
 from ssd.anchors import decode
 from ssd.detector import Detector
 from ssd.metrics.voc import evaluate_voc
-from ssd.postprocess import softmax
+from ssd.postprocess import choose, postprocess, softmax
 from ssd.records import Sample
 
 EXACT = 1e-4  # largest difference of a score, or of a corner as a share of the picture, in float32
 # Of a rounded model without labelled photos: RMS difference of class logits and of box deltas in a feature
 # map, as a share of how much they vary over all anchors. Measured: docs/export.md.
 AGREEMENT = 0.25
-MAP_POINTS = 0.005  # of mAP, of a rounded model with labelled photos
+MAP_POINTS = 0.005  # of mAP, with labelled photos
+# Of the boxes that a graph suppresses itself: a score or an overlap at its very limit may fall either way.
+CLOSE_CALLS = 0.02
 
 
 @dataclass(frozen=True)
@@ -71,24 +73,29 @@ def compare(
 
     Args:
         reference: the model as it was trained.
-        other: what was made of it; its card's precision decides the tolerance.
+        other: what was made of it; its card's precision decides the tolerance. It sees as many pictures
+            at once as its network takes.
         pictures: names and (H, W, 3) uint8 RGB pictures, at least one.
-        labelled: photos with boxes; a rounded model is then judged by VOC07 mAP on them.
+        labelled: photos with boxes; both must have the same VOC07 mAP on them, which alone judges a
+            rounded model.
     Returns:
         differences a feature map, in the order of the network, and the fault if there is one.
     """
-    sums, exact = _Sums(reference), other.card.precision == "f32"
-    for name, image in pictures:
-        sums.add(name, _answers(reference, image), _answers(other, image))
+    sums, exact, pictures = _Sums(reference), other.card.precision == "f32", list(pictures)
+    images = [image for _, image in pictures]
+    theirs = [answer for some in _batches(other, images) for answer in _answers(other, some)]
+    for (name, image), answer in zip(pictures, theirs, strict=True):
+        sums.add(name, _answers(reference, [image])[0], answer)
     differences = sums.differences()
     if broken := [d for d in differences if not np.isfinite([d.scores, d.boxes]).all()]:
         return Parity(differences, f"{broken[0].layer} of {broken[0].picture} is not finite")
-    if labelled and not exact:
-        return _by_map(differences, reference, other, labelled)
     far = [(d, d.far(exact)) for d in differences]
     faults = [f"{d.layer}: {' and '.join(words)} ({d.picture})" for d, words in far if words]
-    where = f"first apart at {faults[0]}, {len(faults)} of {len(far)} feature maps" if faults else ""
-    return Parity(differences, where)
+    if faults and (exact or not labelled):
+        return Parity(differences, f"first apart at {faults[0]}, {len(faults)} of {len(far)} feature maps")
+    if fault := _suppression_fault(other, pictures):
+        return Parity(differences, fault)
+    return _by_map(differences, reference, other, labelled) if labelled else Parity(differences, "")
 
 
 def mean_ap(detector: Detector, samples: list[Sample]) -> float:
@@ -133,12 +140,46 @@ class _Sums:
         return tuple(rows)
 
 
-def _answers(detector: Detector, image: np.ndarray) -> tuple:
-    """Class logits, box deltas, scores and boxes of all anchors."""
-    outputs = detector.network(detector.prepare([image]))
-    logits, deltas = np.array(outputs.class_logits[0]), np.array(outputs.box_deltas[0])
-    boxes = decode(deltas, detector.anchors, detector.card.ssd_spec.variances)
-    return logits, deltas, softmax(logits), boxes
+def _batches(detector: Detector, items: list) -> Iterator[list]:
+    """As many at a time as the network takes; the last ones may be fewer."""
+    return (items[i : i + detector.network.batch] for i in range(0, len(items), detector.network.batch))
+
+
+def _answers(detector: Detector, images: list[np.ndarray]) -> list[tuple]:
+    """Class logits, box deltas, scores and boxes of all anchors, of each picture of one call."""
+    outputs = detector.network(detector.prepare(images))
+    found = []
+    for i in range(len(images)):
+        logits, deltas = np.array(outputs.class_logits[i]), np.array(outputs.box_deltas[i])
+        boxes = decode(deltas, detector.anchors, detector.card.ssd_spec.variances)
+        found.append((logits, deltas, softmax(logits), boxes))
+    return found
+
+
+def _suppression_fault(detector: Detector, pictures: list[tuple[str, np.ndarray]]) -> str:
+    """How the boxes that the graph keeps differ from those of its own raw outputs; empty if they do not."""
+    limits, lost, kept, most = detector.network.limits, 0, 0, (0, "")
+    for some in _batches(detector, pictures) if limits else ():
+        outputs = detector.network(detector.prepare([image for _, image in some]))
+        for i, (name, _) in enumerate(some):
+            raw = outputs.class_logits[i], outputs.box_deltas[i]
+            ours = postprocess(*raw, detector.anchors, detector.card.ssd_spec, *limits)
+            theirs = choose(*outputs.found[i], limits.score_threshold, limits.max_detections)
+            alone = _alone(ours, theirs)
+            lost, kept, most = lost + alone, kept + len(ours[0]), max(most, (alone, name))
+    if lost <= CLOSE_CALLS * kept:
+        return ""
+    return f"suppression in the graph differs in {lost} boxes from NumPy's {kept}, most in {most[1]}"
+
+
+def _alone(ours: tuple, theirs: tuple) -> int:
+    """How many of two sets of boxes, labels and scores are without their like in the other."""
+    left = np.ones(len(ours[0]), bool)
+    for box, label, score in zip(*theirs, strict=True):
+        same = left & (ours[1] == label) & (np.abs(ours[2] - score) <= EXACT)
+        same &= (np.abs(ours[0] - box) <= EXACT).all(1)
+        left[np.flatnonzero(same)[:1]] = False
+    return 2 * int(left.sum()) + len(theirs[0]) - len(left)
 
 
 def _by_map(

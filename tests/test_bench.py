@@ -26,6 +26,7 @@ from ssd.card import ModelCard, card_to_json, file_sha256
 from ssd.detector import Detector, find_model
 from ssd.records import Detections
 from ssd.runtimes.network import Limits, Options
+from ssd.sources import find_sources
 from ssd.spec import SPECS
 
 CARD = ModelCard("m", "ssd300", "vgg16", ("a", "b"), precision="int8")

@@ -107,6 +107,15 @@ def test_suppression_in_the_graph_finds_what_numpy_finds(exported, photos):
         assert same.mean() > 0.9
 
 
+def test_a_fixed_batch_passes_the_gate_and_takes_nothing_else(checkpoint, photos, tmp_path):
+    folder = export_model(checkpoint, tmp_path / "pair", batch=2, nms=True, gate=Gate(photos))
+    one = Detector.load(checkpoint)
+    found = Detector.load(folder, batch=2).find_batch([image for _, image in photos], 0.4)
+    assert [len(f) for f in found] == [len(one(image, score_threshold=0.4)) for _, image in photos]
+    with pytest.raises(ValueError, match="takes batches of 2"):
+        Detector.load(folder)
+
+
 def test_onnx_carries_its_card(exported):
     import onnx
 

@@ -10,8 +10,9 @@ from ssd.card import ModelCard
 from ssd.detector import Detector
 from ssd.images import load_image
 from ssd.parity import AGREEMENT, EXACT, compare
+from ssd.postprocess import postprocess
 from ssd.records import Sample
-from ssd.runtimes.network import Outputs
+from ssd.runtimes.network import Limits, Outputs
 from ssd.spec import FeatureMap, Preprocessing
 
 CARD = ModelCard("x", "ssd300", "vgg16", ("cat", "dog"))
@@ -99,6 +100,72 @@ def test_nan_fails_and_is_named(pictures, precision):
 
     fault = judge(pictures, precision, change=broken).fault
     assert fault == "conv9_2 of astronaut.jpg is not finite"
+
+
+class Suppressing(Network):
+    """A graph that suppresses by itself; `change` spoils what it has found."""
+
+    limits = Limits(0.01, 0.45, 200)
+
+    def __init__(self, spoil=lambda boxes, labels, scores: (boxes, labels, scores)):
+        super().__init__()
+        self._spoil = spoil
+
+    def __call__(self, batch):
+        raw = super().__call__(batch)
+        one = raw.class_logits[0], raw.box_deltas[0]
+        found = postprocess(*one, ANCHORS, CARD.ssd_spec, *self.limits)
+        return raw._replace(found=[self._spoil(*found)])
+
+
+def suppressed(pictures, spoil):
+    other = Detector(CARD, Suppressing(spoil))
+    return compare(Detector(CARD, Network()), other, pictures).fault
+
+
+def test_suppression_in_the_graph_must_keep_what_numpy_keeps(pictures):
+    def turned(boxes, labels, scores):  # equal scores in another order are the same
+        return boxes[::-1], labels[::-1], scores[::-1]
+
+    assert suppressed(pictures, turned) == ""
+    for spoil in (
+        lambda boxes, labels, scores: (boxes[5:], labels[5:], scores[5:]),
+        lambda boxes, labels, scores: (boxes, 1 - labels, scores),
+        lambda boxes, labels, scores: (boxes * np.float32(0.99), labels, scores),
+        lambda boxes, labels, scores: (boxes, labels, scores - np.float32(0.01)),
+    ):
+        fault = suppressed(pictures, spoil)
+        assert fault.startswith("suppression in the graph differs in ")
+        assert fault.endswith((" most in astronaut.jpg", " most in chelsea.png"))
+
+
+def test_each_picture_of_a_batch_must_answer_as_it_does_alone(pictures):
+    class Pair(Network):
+        batch = 2
+
+        def __init__(self, order):
+            super().__init__()
+            self._order = order
+
+        def __call__(self, batch):
+            assert len(batch) == 2
+            alone = [Network.__call__(self, batch[i : i + 1]) for i in self._order]
+            return Outputs(*(np.concatenate(parts) for parts in list(zip(*alone, strict=True))[:2]))
+
+    for three in (pictures, [*pictures, pictures[0]]):  # the last batch may not be full
+        for order, same in (([0, 1], True), ([1, 0], False), ([0, 0], False)):
+            fault = compare(Detector(CARD, Network()), Detector(CARD, Pair(order)), three).fault
+            assert (fault == "") is same
+
+
+def test_labels_are_looked_at_in_float_too(samples):
+    image = load_image(samples / "chelsea.png")
+    box, labels = np.array([[0.1, 0.1, 0.9, 0.9]], np.float32), (np.array([0]), np.array([False]))
+    sample = Sample("chelsea", samples / "chelsea.png", *image.shape[:2], box, *labels)
+    one = Detector(CARD, Network())
+    parity = compare(one, Detector(CARD, Network()), [("chelsea.png", image)], [sample])
+    assert (parity.fault, parity.map_reference) == ("", parity.map_other)
+    assert parity.map_other is not None
 
 
 def test_with_labels_a_rounded_model_is_judged_by_its_map(samples):
