@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -192,3 +193,38 @@ def test_with_labels_a_rounded_model_is_judged_by_its_map(samples):
     assert (same.fault, same.map_reference, same.map_other) == ("", 1.0, 1.0)
     wrong = against(0)
     assert wrong.fault.startswith("VOC07 mAP 0.0000 beside 1.0000 over 1 photos; furthest apart at ")
+
+
+@pytest.mark.parametrize(
+    ("turned", "photos_needed", "passes"), [(1, 200, True), (1, 1, False), (12, 200, False)]
+)
+def test_few_photos_cannot_tell_half_a_point(tmp_path, monkeypatch, turned, photos_needed, passes):
+    # The right box scores just above a wrong one; the other model has them turned in some photos.
+    monkeypatch.setattr("ssd.parity.MAP_PHOTOS", photos_needed)
+    right, wrong = len(ANCHORS) - 1, 0
+    samples = []
+    for i in range(12):
+        path = tmp_path / f"{i}.png"
+        cv2.imwrite(str(path), np.full((30, 30, 3), 200 if i < turned else 100, np.uint8))
+        truth = ANCHORS[right][None], np.array([0]), np.array([False])
+        samples.append(Sample(str(i), path, 30, 30, *truth))
+
+    class Close(Network):
+        def __init__(self, turns):
+            super().__init__()
+            self._turns = turns
+
+        def __call__(self, batch):
+            logits = np.zeros((1, len(ANCHORS), 3), np.float32)
+            logits[..., 0] = 9
+            logits[0, right], logits[0, wrong] = (0, 3.0, 0), (0, 2.9, 0)
+            if self._turns and batch.mean() > 0:
+                logits[0, [right, wrong]] = logits[0, [wrong, right]]
+            return Outputs(logits, np.zeros((1, len(ANCHORS), 4), np.float32))
+
+    other = Detector(replace(CARD, precision="int8"), Close(True))
+    pictures = [(s.image_id, load_image(s.path)) for s in samples]
+    parity = compare(Detector(CARD, Close(False)), other, pictures, samples)
+    assert parity.map_reference == 1.0
+    assert parity.map_other < 0.995
+    assert (parity.fault == "") is passes

@@ -72,5 +72,7 @@ def _quantise(file: Path, name: str, pictures: list[np.ndarray]) -> None:
         reduce_range=True,
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,
+        # The mean of each picture's largest number, not the largest of all: one outlier coarsens the rest.
+        extra_options={"CalibMovingAverage": True},
     )
     prepared.unlink()
