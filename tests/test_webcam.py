@@ -10,6 +10,7 @@ from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -116,6 +117,46 @@ def test_a_stream_that_is_cut_is_reached_again(camera):
     assert "trying again in 0.01 s" in told[0]
     assert told[1].endswith("is back")
     assert "trying again in 0.02 s" in told[-1]  # nobody answers any more: pauses grow
+
+
+class _Film(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        """A film, the first time only its head and a part of its frames."""
+        site = self.server
+        site.connections += 1
+        self.send_response(200)
+        self.send_header("Content-Type", "video/mp4")
+        self.send_header("Content-Length", str(len(site.film)))
+        self.end_headers()
+        self.wfile.write(site.film[: site.cut] if site.connections == 1 else site.film)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+def test_a_film_over_http_that_is_cut_is_fetched_again_and_ends(clip, tmp_path):
+    film = tmp_path / "head_first.mp4"
+    with av.open(str(clip)) as source, av.open(str(film), "w", options={"movflags": "faststart"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    data, told = film.read_bytes(), []
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Film) as server:
+        server.film, server.cut, server.connections = data, len(data) * 3 // 4, 0
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        with Capture(f"http://127.0.0.1:{server.server_port}/film.mp4", told.append, (0.01,)) as capture:
+            until = time.monotonic() + 60
+            while not capture.ended and time.monotonic() < until:
+                time.sleep(0.02)
+        server.shutdown()
+    assert capture.ended
+    assert 40 <= capture.came < 80  # what came before the cut, then all
+    assert server.connections == 2
+    assert "is lost" in told[0]
+    assert told[1].endswith("is back")
+    assert len(told) == 2
 
 
 def test_keys(clip, tmp_path):

@@ -67,7 +67,7 @@ def _quantise(file: Path, name: str, pictures: list[np.ndarray]) -> None:
         prepared,
         file,
         Pictures(),
-        op_types_to_quantize=["Conv"],
+        op_types_to_quantize=["Conv", "Relu", "MaxPool"],
         per_channel=True,
         reduce_range=True,
         activation_type=quantization.QuantType.QUInt8,
