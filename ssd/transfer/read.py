@@ -13,6 +13,7 @@ import numpy as np
 
 from ssd.transfer.caffe import is_caffe, read_caffe
 from ssd.transfer.chainer import is_npz, read_chainer
+from ssd.transfer.compiled import is_compiled, read_compiled
 from ssd.transfer.hdf5 import open_hdf5, whole
 from ssd.transfer.keras3 import is_keras3, read_keras3, read_keras_archive
 from ssd.transfer.keras_hdf5 import is_keras_hdf5, read_keras_hdf5
@@ -23,7 +24,7 @@ from ssd.transfer.weightfile import ZIP_DAMAGE, WeightFile
 
 FORMATS = (
     "Keras HDF5 (0.x to 3), .weights.h5, .keras, .caffemodel, Chainer .npz, PyTorch .pth, "
-    "TensorFlow checkpoint"
+    "TensorFlow checkpoint, model.xml of a compiled model"
 )
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _GZIP = b"\x1f\x8b"
@@ -106,6 +107,8 @@ def _open(path: Path) -> WeightFile:
         return _open_zip(path)
     if start.startswith(_TORCH_STREAM):
         return _open_stream(path)
+    if is_compiled(start):
+        return read_compiled(path)
     if end == MAGIC or index is not None:
         return read_tf_checkpoint(index or path, path)
     data = np.memmap(path, np.uint8, "r") if start else np.zeros(0, np.uint8)

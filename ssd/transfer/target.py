@@ -5,9 +5,11 @@ from pathlib import Path
 
 from ssd.card import ModelCard
 from ssd.catalogue import KNOWN
+from ssd.detector import find_model
 from ssd.known import resolve
 from ssd.spec import get_spec
 from ssd.transfer.classes import parse_classes
+from ssd.transfer.compiled import FILE
 from ssd.transfer.plan import Options, open_source
 
 # Of model files: Keras 3 weights, Keras 3 archive, legacy Keras 2.
@@ -18,12 +20,15 @@ def find_source(name_or_path: str | Path, options: Options, **calls: object) -> 
     """The path of a weight file; for a known name also what is known of it, where options are silent.
 
     Args:
-        name_or_path: a path, or a name of `ssd models list`.
+        name_or_path: a path, a name of `ssd models list`, or a compiled model: its folder, "default" or
+            the name of another that is shipped.
         options: of the user; they go first.
         calls: `say` and `track` of `ssd.known.resolve`.
     Raises:
         ValueError, OSError: as `ssd.known.resolve`.
     """
+    if compiled := _compiled(name_or_path):
+        return compiled, options
     path = resolve(name_or_path, **calls)
     known = KNOWN.get(str(name_or_path))
     if known is None or path == Path(name_or_path):
@@ -33,6 +38,18 @@ def find_source(name_or_path: str | Path, options: Options, **calls: object) -> 
     # Its channel order is not taken from there: the first convolution itself shows it.
     told = {"source_spec": known.spec, "source_clip": known.clip}
     return path, replace(options, **{k: v for k, v in told.items() if getattr(options, k) is None})
+
+
+def _compiled(name_or_path: str | Path) -> Path | None:
+    """model.xml of a folder, or of a model that is shipped; a file or a known name goes first."""
+    path = Path(name_or_path)
+    if path.is_file() or str(name_or_path) in KNOWN:
+        return None
+    try:
+        found = find_model(name_or_path)
+    except FileNotFoundError:
+        return None
+    return found if found.name == FILE else None
 
 
 def check_suffix(path: Path) -> None:
