@@ -218,7 +218,7 @@ def test_chance_and_a_gain_are_no_fault(tmp_path, monkeypatch, turned, photos_ne
         def __call__(self, batch):
             logits = np.zeros((1, len(ANCHORS), 3), np.float32)
             logits[..., 0] = 9
-            logits[0, right], logits[0, wrong] = (0, 3.0, 0), (0, 2.9, 0)
+            logits[0, right], logits[0, wrong] = (0, 3.0, 0), (0, 2.98, 0)
             if self._turns and batch.mean() > 0:
                 logits[0, [right, wrong]] = logits[0, [wrong, right]]
             return Outputs(logits, np.zeros((1, len(ANCHORS), 4), np.float32))
