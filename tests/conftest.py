@@ -1,6 +1,8 @@
 """Fixtures: the samples, a tiny VOC data set made of them, and reference data where it exists."""
 
+import gc
 import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -30,6 +32,15 @@ def _own_compile_cache(tmp_path_factory):
         del os.environ["SSD_COMPILE_CACHE"]
     else:
         os.environ["SSD_COMPILE_CACHE"] = before
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _free_memory():
+    """Graphs of TensorFlow refer to themselves: without this a process of tests grew to 15 GB."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.clear_session()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

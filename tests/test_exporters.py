@@ -1,5 +1,6 @@
 """Every format and precision of one small-weighted SSD300: the same detector, or no file at all."""
 
+import gc
 import json
 import warnings
 from dataclasses import replace
@@ -64,6 +65,7 @@ def exported(checkpoint, photos, tmp_path_factory):
             made[name, precision] = export_model(
                 checkpoint, out, precision, pictures, format=name, nms=nms, gate=Gate(photos)
             )
+            gc.collect()  # the graphs of one export are a gigabyte, and refer to themselves
         return made[name, precision]
 
     with warnings.catch_warnings():
@@ -112,7 +114,7 @@ def test_a_fixed_batch_passes_the_gate_and_takes_nothing_else(checkpoint, photos
     one = Detector.load(checkpoint)
     found = Detector.load(folder, batch=2).find_batch([image for _, image in photos], 0.4)
     assert [len(f) for f in found] == [len(one(image, score_threshold=0.4)) for _, image in photos]
-    with pytest.raises(ValueError, match="takes batches of 2"):
+    with pytest.raises(ValueError, match="in batches of 1"):
         Detector.load(folder)
 
 
