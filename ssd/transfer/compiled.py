@@ -6,7 +6,6 @@ found in the graph of model.xml from the heads backwards.
 
 from pathlib import Path
 
-from ssd.bench.graph import read_arrays, read_graph
 from ssd.bench.layers import NORM, shapes
 from ssd.runtimes.network import read_model_card
 from ssd.transfer.weightfile import Layer, Tensor, WeightFile, check_total, make_tensor
@@ -29,6 +28,8 @@ def read_compiled(path: Path) -> WeightFile:
         FileNotFoundError: there is no card beside it.
         ValueError: a file is not as its card says, or the network is no uncut SSD300 with VGG16.
     """
+    from ssd.bench.graph import read_arrays, read_graph  # OpenVINO, which other files do not need
+
     card = read_model_card(path)
     if (card.backbone, card.cut) != ("vgg16", None):
         raise ValueError(
