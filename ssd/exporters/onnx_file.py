@@ -67,12 +67,10 @@ def _quantise(file: Path, name: str, pictures: list[np.ndarray]) -> None:
         prepared,
         file,
         Pictures(),
-        op_types_to_quantize=["Conv", "Relu", "MaxPool"],
+        op_types_to_quantize=["Conv"],
         per_channel=True,
         reduce_range=True,
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,
-        # The mean of each picture's largest number, not the largest of all: one outlier coarsens the rest.
-        extra_options={"CalibMovingAverage": True},
     )
     prepared.unlink()
