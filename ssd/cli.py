@@ -90,10 +90,10 @@ def numbers(text: str) -> list[float]:
 
 def track(items: Iterable, text: str, total: int | None = None) -> Iterator:
     """Show a bar with the time left on standard error while items pass."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
     from rich.console import Console
     from rich.progress import track as rich_track
 
-    console = Console(stderr=True)
-    yield from rich_track(
-        items, text, total, console=console, transient=True, disable=not console.is_terminal
-    )
+    yield from rich_track(items, text, total, console=Console(stderr=True), transient=True)

@@ -32,15 +32,17 @@ def postprocess(
         (N, 4) boxes cut to the image, (N,) int64 labels, (N,) float32 scores, best first.
     Source: Liu et al. 2016, arXiv:1512.02325, section 3; weiliu89/caffe, detection_output_layer.cpp.
     """
-    scores = softmax(class_logits)[:, 1:]
+    limits = np.broadcast_to(np.float32(score_threshold), class_logits.shape[1] - 1)
+    rows = _promising(class_logits, float(limits.min()))
+    scores = softmax(class_logits[rows])[:, 1:]
     found = [np.empty((0, 4), np.float32)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-    for label, limit in enumerate(np.broadcast_to(np.float32(score_threshold), scores.shape[1])):
+    for label, limit in enumerate(limits):
         chosen = np.flatnonzero(scores[:, label] > limit)
         if len(chosen) == 0:
             continue
         order = np.argsort(-scores[chosen, label], kind="stable")
         chosen = chosen[order[:CANDIDATES]]
-        boxes = clip(decode(box_deltas[chosen], anchors[chosen], spec.variances))
+        boxes = clip(decode(box_deltas[rows[chosen]], anchors[rows[chosen]], spec.variances))
         kept = nms(boxes, scores[chosen, label], iou_threshold)
         kept = kept[(boxes[kept, 2:] > boxes[kept, :2]).all(1)]
         parts = boxes[kept], np.full(len(kept), label), scores[chosen[kept], label]
@@ -74,6 +76,21 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities over the last axis."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def _promising(class_logits: np.ndarray, threshold: float) -> np.ndarray:
+    """Anchors of which some class may have a score above the threshold, without the cost of a softmax.
+
+    A score is at most what it would be were there only its class and background.
+    """
+    if not 0 < threshold < 1:
+        return np.arange(len(class_logits))
+    columns = class_logits.T  # one after another: a maximum over the last axis is 15 times as slow
+    best = columns[1].copy()
+    for column in columns[2:]:
+        np.maximum(best, column, out=best)
+    odds = np.log(threshold / (1 - threshold)) - 1e-3  # rounding must lose none
+    return np.flatnonzero(best > columns[0] + np.float32(odds))
 
 
 def _best(boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray, count: int) -> tuple:

@@ -32,3 +32,17 @@ def test_the_converter_of_openvino_is_still_there_for_who_asks():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]
+
+
+def test_threads_may_meet_openvino_at_once():
+    """Without care 7 of 8 such processes wait for ever: OpenVINO makes a table at its first use."""
+    code = (
+        "import os, sys, threading; from ssd.runtimes.openvino_lean import openvino\n"
+        "sys.setswitchinterval(1e-6); gate = threading.Barrier(8)\n"
+        "def use(): gate.wait(); openvino.Type.f32.to_dtype()\n"
+        "threads = [threading.Thread(target=use, daemon=True) for _ in range(8)]\n"
+        "[thread.start() for thread in threads]; [thread.join(20) for thread in threads]\n"
+        "os._exit(any(thread.is_alive() for thread in threads))"
+    )
+    for _ in range(3):
+        assert subprocess.run([sys.executable, "-c", code]).returncode == 0

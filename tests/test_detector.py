@@ -3,6 +3,8 @@ import shutil
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ssd.anchors import encode, make_anchors
 from ssd.card import ModelCard, card_from_json, card_to_json
@@ -56,6 +58,26 @@ def test_postprocess_of_nothing():
     boxes, labels, scores = postprocess(*raw_output([]), ANCHORS, SPEC)
     assert boxes.shape == (0, 4)
     assert len(labels) == len(scores) == 0
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.0, 1e-6, 0.01, 0.3, 0.5, 0.9, 1.0]),
+    st.sampled_from([0.1, 3.0, 30.0]),
+)
+def test_no_score_above_the_threshold_is_lost(seed, threshold, spread):
+    """Against a softmax over all anchors; no two of the anchors overlap, so nothing is suppressed."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, spread, (64, 4)).astype(np.float32)
+    corners = np.stack(np.meshgrid(np.arange(8), np.arange(8)), -1).reshape(-1, 2) / 8
+    anchors = np.concatenate([corners, corners + 0.1], 1).astype(np.float32)
+    spec = SPECS["ssd300"]
+    _, labels, scores = postprocess(logits, np.zeros((64, 4), np.float32), anchors, spec, threshold)
+    every = np.exp(logits - logits.max(1, keepdims=True))
+    every = (every / every.sum(1, keepdims=True))[:, 1:]
+    expected = np.sort(every[every > np.float32(threshold)])[::-1][:200]
+    np.testing.assert_array_equal(scores, expected)
+    assert len(labels) == len(expected)
 
 
 def test_boxes_are_cut_to_the_image():

@@ -53,6 +53,30 @@ def test_the_sample_clip(samples):
     assert sum(1 for _ in read_video(samples / "carphone.mp4")) == 50
 
 
+@pytest.mark.parametrize(
+    ("size", "kind"), [((48, 64), "yuv444p"), ((47, 65), "yuv444p"), ((48, 64), "yuv422p")]
+)
+def test_fuller_chroma_keeps_its_colours(tmp_path, size, kind):
+    """Four fields of colour, looked at away from their edges; a swap of the chroma planes turns them."""
+    height, width = size
+    picture = np.zeros((height, width, 3), np.uint8)
+    colours = {(0, 0): (200, 30, 30), (0, 1): (30, 180, 40), (1, 0): (40, 50, 210), (1, 1): (230, 220, 60)}
+    for (y, x), colour in colours.items():
+        picture[y * height // 2 :, x * width // 2 :][: height // 2 + 1, : width // 2 + 1] = colour
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.height, stream.width, stream.pix_fmt = height, width, kind
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=kind)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    frames = list(read_video(tmp_path / "a.mkv"))
+    assert [frame.image.shape for frame in frames] == [(height, width, 3)] * 3
+    for (y, x), colour in colours.items():
+        seen = frames[1].image[height // 4 + y * height // 2, width // 4 + x * width // 2]
+        assert np.abs(seen.astype(int) - colour).max() <= 4, (colour, seen)
+
+
 def test_bad_videos_are_named(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video")
     with pytest.raises(ValueError, match=r"a video must be readable.*a\.mp4"):

@@ -125,6 +125,8 @@ def main(
     many = len(files) > 1 or is_video(files[0])
     if many:
         _leave_cores_to_the_network()
+    if any(map(is_video, files)):
+        importlib.import_module("ssd.media")  # before the model, so that the first frame finds both ready
     detector = run(Detector.load, model, threads, many=many, batch=batch)
     wanted = names(classes)
     if unknown := set(wanted) - set(detector.class_names):
@@ -353,7 +355,8 @@ def _write_frame(
     from ssd.draw import draw
 
     if writer:
-        writer.write(replace(frame, image=followed.draw(draw(frame.image, found))))
+        image = draw(frame.image, found) if len(found) else frame.image
+        writer.write(replace(frame, image=followed.draw(image)))
 
 
 def _report(path: Path, counts: Counter, target: Path | None, prefix: str = "") -> None:

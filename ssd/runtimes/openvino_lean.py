@@ -10,7 +10,7 @@ CONVERTER = "openvino.tools.ovc"
 def _load() -> ModuleType:
     """Import openvino; the converter waits until `openvino.convert_model` is called."""
     if "openvino" in sys.modules or CONVERTER in sys.modules:
-        return importlib.import_module("openvino")
+        return _settle(importlib.import_module("openvino"))
     sys.modules[CONVERTER] = None  # an import of it fails, which openvino takes as "not installed"
     try:
         openvino = importlib.import_module("openvino")
@@ -18,6 +18,13 @@ def _load() -> ModuleType:
         del sys.modules[CONVERTER]
     if not hasattr(openvino, "convert_model"):
         openvino.convert_model = _convert_model
+    return _settle(openvino)
+
+
+def _settle(openvino: ModuleType) -> ModuleType:
+    # Its table of types is made at the first use, with the GIL let go in between: two threads that come
+    # at once wait for each other for ever. Here there is one.
+    openvino.Type.f32.to_dtype()
     return openvino
 
 
