@@ -68,7 +68,7 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_xml():
     """Write a VOC annotation: rows of (name, 1-based inclusive box, difficult)."""
 
@@ -84,7 +84,11 @@ def write_xml():
 @pytest.fixture
 def mini_voc(tmp_path: Path, write_xml) -> Path:
     """Four pictures with a red or a blue square each, three to train on and one to validate."""
-    root = tmp_path / "mini"
+    return make_mini_voc(tmp_path / "mini", write_xml)
+
+
+def make_mini_voc(root: Path, write_xml) -> Path:
+    """What `mini_voc` is, somewhere else."""
     for folder in ("JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
     rng = np.random.default_rng(0)

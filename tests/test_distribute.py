@@ -19,6 +19,7 @@ import pytest
 pytest.importorskip("keras", reason="needs the extra 'train'")
 
 import tiny_train
+from conftest import make_mini_voc
 
 from ssd.card import ModelCard
 from ssd.checkpoint import save_checkpoint
@@ -53,16 +54,18 @@ cache_views = 1
 LOSSES = ("loss", "confidence_loss", "location_loss", "matched_acc", "val_loss", "val_acc")
 
 
-@pytest.fixture
-def runs(mini_voc, tmp_path, monkeypatch):
-    """What one process makes of a recipe, and what of it was on disk after the first epoch."""
-    monkeypatch.setattr("ssd.start.build_model", tiny_train.tiny_model)
-    (mini_voc / "ImageSets/Main/train.txt").write_text("0\n1\n2\n3\n")  # two full batches of two
-    (tmp_path / "recipe.toml").write_text(RECIPE)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, write_xml):
+    """A folder: the data `mini`, a recipe, what one process makes of it (`one`), and what of that was on disk
+    after the first epoch (`begun`)."""
+    folder = tmp_path_factory.mktemp("trained")
+    mini = make_mini_voc(folder / "mini", write_xml)
+    (mini / "ImageSets/Main/train.txt").write_text("0\n1\n2\n3\n")  # two full batches of two
+    (folder / "recipe.toml").write_text(RECIPE)
     settings = Settings(
-        (str(mini_voc),),
+        (str(mini),),
         ("blue", "red"),
-        read_recipe(tmp_path / "recipe.toml")[1],
+        read_recipe(folder / "recipe.toml")[1],
         backbone_weights="random",
         batch_size=2,
         front="f32",
@@ -71,18 +74,25 @@ def runs(mini_voc, tmp_path, monkeypatch):
 
     def say(line):
         if line.startswith("epoch 1:"):
-            shutil.copytree(tmp_path / "one", tmp_path / "begun")
+            shutil.copytree(folder / "one", folder / "begun")
 
-    train(settings, tmp_path / "one", say)
-    return tmp_path / "one", tmp_path / "begun"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ssd.start.build_model", tiny_train.tiny_model)
+        train(settings, folder / "one", say)
+    return folder
 
 
-def command(runs, *options):
+@pytest.fixture
+def runs(trained, tmp_path):
+    """Copies of both runs, which a test may change."""
+    return [shutil.copytree(trained / name, tmp_path / name) for name in ("one", "begun")]
+
+
+def command(trained, runs, *options):
     """The same training into another folder."""
-    folder = runs[0].parent
     options = ["--batch-size", "2", "--front", "f32", "--save-every", "1", *options]
-    options += ["--recipe", folder / "recipe.toml", "--backbone-weights", "random"]
-    return [folder / "mini", "--out", folder / "several", *options]
+    options += ["--recipe", trained / "recipe.toml", "--backbone-weights", "random"]
+    return [trained / "mini", "--out", runs[0].parent / "several", *options]
 
 
 def start(script, options, **environment):
@@ -135,13 +145,13 @@ def same_run(one, other, tolerance):
             assert second[key] == pytest.approx(first[key], rel=tolerance, abs=float(tolerance * scale)), key
 
 
-def test_two_devices_train_as_one(runs):
-    finish([start([SCRIPT], command(runs, "--devices", "2"))])
+def test_two_devices_train_as_one(trained, runs):
+    finish([start([SCRIPT], command(trained, runs, "--devices", "2"))])
     same_run(runs[0], runs[0].parent / "several", 1e-5)
 
 
-def test_two_processes_train_as_one(runs):
-    chief, other = workers(command(runs))
+def test_two_processes_train_as_one(trained, runs):
+    chief, other = workers(command(trained, runs))
     same_run(runs[0], runs[0].parent / "several", 1e-5)
     assert "epoch 3" in chief
     assert "epoch" not in other  # the first alone speaks, and writes
@@ -165,6 +175,7 @@ def test_jax_goes_on_with_a_run_of_tensorflow(runs):
 
 def test_jax_trains_the_real_network_with_the_same_loss(mini_voc, tmp_path):
     pytest.importorskip("jax", reason="needs jax, of the extra 'dev'")
+    (mini_voc / "ImageSets/Main/train.txt").write_text("0\n1\n")
     save_checkpoint(
         tmp_path / "start.weights.h5",
         build_model(SPECS["ssd300"], 2),
