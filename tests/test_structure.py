@@ -18,7 +18,7 @@ ROOMS = (
     "metrics.errors metrics.confusion metrics.calibration metrics.operating datasets.detections page "
     "evaluation evaluation_page history outcome report watcher progress tensorboard "
     "augment views_page sources targets media "
-    "tracking counting capture window stop cache catalogue download known "
+    "tracking counting followed capture window stop cache catalogue download known "
     "classify.spec classify.data classify.scores classify.report pipeline postprocess "
     "runtimes.network runtimes.openvino_lean runtimes.openvino_cache runtimes.openvino_file "
     "runtimes.onnx_file runtimes.litert_file detector parity live "

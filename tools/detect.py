@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ssd.detector import Detector
+    from ssd.followed import Followed
     from ssd.media import Frame, VideoWriter
     from ssd.records import Detections
     from ssd.stop import Stop
@@ -288,12 +289,13 @@ def _video(job: _Job, path: Path, name: str, sinks: list) -> None:
     """Three at once: a thread decodes, those of the network find, this one draws and encodes."""
     from contextlib import closing, nullcontext
 
+    from ssd.followed import Followed
     from ssd.media import VideoWriter, read_video, video_length, video_rate
     from ssd.pipeline import ahead
 
     counts, frames, waiting = Counter(), 0, deque()
     total, rate = video_length(path), video_rate(path)
-    followed = _Followed(job)
+    followed = Followed(job.tracking, job.watched, job.limits["score_threshold"])
 
     def images(frames: Iterator["Frame"]) -> Iterator["np.ndarray"]:
         for frame in frames:
@@ -319,38 +321,8 @@ def _video(job: _Job, path: Path, name: str, sinks: list) -> None:
     _report(path, counts, job.out / name if job.drawing else None, prefix)
 
 
-class _Followed:
-    """The ids and counts of one video, where they are wanted."""
-
-    def __init__(self, job: _Job) -> None:
-        self.tracker = self.counts = None
-        if job.tracking:
-            from ssd.counting import Counts
-            from ssd.tracking import Tracker
-
-            self.tracker = Tracker(job.limits["score_threshold"])
-            self.counts = Counts(*job.watched)
-
-    @property
-    def limits(self) -> dict:
-        """Of the detector, in place of those of the run: a tracker wants weaker boxes as well."""
-        return {"score_threshold": self.tracker.finding_threshold} if self.tracker else {}
-
-    def update(self, found: "Detections", frame: "Frame") -> tuple["Detections", dict | None]:
-        if not self.tracker:
-            return found, None
-        found = self.tracker.update(found, frame.time_s)
-        return found, self.counts.update(found)
-
-    def draw(self, image: "np.ndarray") -> "np.ndarray":
-        return self.counts.draw(image) if self.counts else image
-
-    def text(self) -> str:
-        return self.counts.text() if self.counts else ""
-
-
 def _write_frame(
-    writer: "VideoWriter | None", frame: "Frame", found: "Detections", followed: _Followed
+    writer: "VideoWriter | None", frame: "Frame", found: "Detections", followed: "Followed"
 ) -> None:
     from ssd.draw import draw
 
