@@ -10,7 +10,7 @@ from ssd.bench.rounds import alternate, column, spread
 from ssd.detector import Detector
 from ssd.images import load_image
 
-PHOTOS = 48  # in the folder; fewer photos come again under other names
+PHOTOS = 200  # in the folder; fewer photos come again under other names
 CALLS = 24  # of the bare network, a measurement
 
 
