@@ -169,7 +169,10 @@ def _to_rgb(frame: av.VideoFrame, colours: VideoReformatter) -> np.ndarray:
     """(H, W, 3) uint8 RGB by one thread, for the cores are the network's."""
     if frame.format.name == "yuv444p" and frame.width % 2 == frame.height % 2 == 0:
         frame = _halve_chroma(frame)
-    return colours.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    rgb = colours.reformat(frame, format="rgb24", threads=1)
+    if rgb.planes[0].line_size != 3 * rgb.width:  # rows end with bytes that are no pixels
+        return rgb.to_ndarray()
+    return np.frombuffer(rgb.planes[0], np.uint8).reshape(rgb.height, rgb.width, 3)  # no copy
 
 
 def _halve_chroma(frame: av.VideoFrame) -> av.VideoFrame:
