@@ -51,7 +51,8 @@ def main() -> None:
 def run(call: Callable, *args: object, **options: object) -> object:
     """Call a library function; what it refuses becomes one line and exit status 1.
 
-    A missing package names the extra that brings it; Ctrl-C ends with status 130.
+    A missing package names the extra that brings it; Ctrl-C ends with status 130, and at once: a thread
+    that prepares pictures in C++ would abort the process if it saw Python end.
     """
     try:
         return call(*args, **options)
@@ -66,7 +67,9 @@ def run(call: Callable, *args: object, **options: object) -> object:
         fail(text)
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
 
 
 def fail(text: str, status: int = 1) -> None:

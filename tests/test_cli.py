@@ -158,6 +158,7 @@ def test_evaluate(samples, tmp_path, write_xml):
     stored = json.loads((model / "card.json").read_text())["scores"]["data/val"]
     assert stored["voc07"] == scores["voc07"]
     assert (stored["iou"], stored["images"]) == (0.4, 2)
+    assert stored["intervals"] == scores["intervals"]
     missing = ssd("evaluate", root, "--split", "test")
     assert missing.returncode == 1
     assert "split must be one of: val" in missing.stderr

@@ -257,7 +257,7 @@ def test_averages_are_kept_and_a_stage_ends_early(mini_voc, start, tmp_path):
 
 
 def test_a_killed_run_ends_as_if_it_had_not_been_killed(mini_voc, start, tmp_path):
-    options = ["--stages", "heads:3", "--batch-size", "1", "--save-every", "1", "--front", "keras"]
+    options = ["--stages", "heads:3", "--batch-size", "1", "--save-every", "1", "--front", "f32"]
     options += ["--init", start]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     whole = tmp_path / "whole"

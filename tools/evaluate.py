@@ -203,7 +203,8 @@ def _store(model: str, scores: dict, wanted: bool) -> None:
         click.echo(f"{card.name} is shipped: --store writes the thresholds into its card")
     if wanted:
         name = f"{Path(scores['data']).resolve().name}/{scores['split']}"
-        measured = {key: scores[key] for key in ("voc07", "voc10", "coco", "iou", "images")}
+        told = ("voc07", "voc10", "coco", "iou", "images", "intervals", "operating_points")
+        measured = {key: scores[key] for key in told if key in scores}
         card = replace(card, scores=card.scores | {name: measured})
         click.echo(f"scores -> {path}")
     if wanted or (chosen and is_own):
