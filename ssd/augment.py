@@ -169,6 +169,46 @@ class SSDAugmentation:
         return out["image"], boxes[kept], labels[kept]
 
 
+def mosaic(
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], centre: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Four views around a point of one square: smaller objects, on strange ground, and their parts.
+
+    Each view is scaled to cover its quarter and cut there, far from the centre first; boxes whose centre
+    is cut off go, the others are cut. Source: Bochkovskiy et al. 2020, arXiv:2004.10934, section 3.3.
+
+    Args:
+        parts: four of (image, boxes, labels), as `SSDAugmentation` returns them, of one size: top left,
+            top right, bottom left, bottom right.
+        centre: (x, y) in (0, 1), where they meet.
+    Returns:
+        (S, S, 3) uint8 RGB, (M, 4) float32 boxes, (M,) int64 labels.
+    """
+    size = len(parts[0][0])
+    out = np.empty((size, size, 3), dtype=np.uint8)
+    x, y = (min(max(round(c * size), 1), size - 1) for c in centre)
+    boxes, labels = [], []
+    for i, (image, own, names) in enumerate(parts):
+        left, top, right, bottom = (x, 0, size, y) if i % 2 else (0, 0, x, y)
+        if i >= 2:
+            top, bottom = y, size
+        side = max(right - left, bottom - top)
+        scaled = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+        # The corner of the view that meets the centre stays.
+        shift = np.array([left if i % 2 else right - side, top if i >= 2 else bottom - side])
+        out[top:bottom, left:right] = scaled[top - shift[1] :, left - shift[0] :][
+            : bottom - top, : right - left
+        ]
+        quarter = np.array([left, top, right, bottom]) / size
+        moved = (own * side + np.tile(shift, 2)) / size
+        kept = _centre_inside(moved, quarter[None])[0]
+        moved = np.clip(moved[kept], np.tile(quarter[:2], 2), np.tile(quarter[2:], 2))
+        large = (moved[:, 2:] - moved[:, :2] > 0.5 / size).all(1)
+        boxes.append(moved[large])
+        labels.append(names[kept][large])
+    return out, as_boxes(np.concatenate(boxes)), np.concatenate(labels).astype(np.int64)
+
+
 _INTERPOLATIONS = (
     cv2.INTER_LINEAR,
     cv2.INTER_AREA,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ssd.anchors import encode_targets, make_anchors
-from ssd.augment import SSDAugmentation
+from ssd.augment import SSDAugmentation, mosaic
 from ssd.backend import keras
 from ssd.card import file_sha256
 from ssd.images import load_image, preprocess
@@ -23,6 +23,7 @@ class Views:
         preprocessing: the extractor's.
         seed: every view follows from it and its index.
         max_expand: of the augmentation; None: no augmentation at all, for validation.
+        mosaic: share of the views that are put together from this sample's and three others.
     """
 
     def __init__(
@@ -32,19 +33,32 @@ class Views:
         preprocessing: Preprocessing,
         seed: int = 0,
         max_expand: float | None = 4.0,
+        mosaic: float = 0.0,
     ) -> None:
         self.samples, self.spec, self.seed, self.max_expand = samples, spec, seed, max_expand
+        self.mosaic = mosaic
         self.preprocessing = preprocessing
         self._augment = SSDAugmentation(spec.image_size, max_expand) if max_expand else None
 
     def __call__(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """View i: (S, S, 3) float32 preprocessed, (M, 4) boxes, (M,) labels."""
+        rng = np.random.default_rng([self.seed, i]) if self._augment and self.mosaic else None
+        if rng and rng.random() < self.mosaic:
+            chosen = [i, *rng.integers(len(self.samples), size=3)]
+            parts = [self._view(n, [self.seed, i, place]) for place, n in enumerate(chosen, start=2)]
+            image, boxes, labels = mosaic(parts, tuple(rng.uniform(0.3, 0.7, 2)))
+        else:
+            image, boxes, labels = self._view(i, [self.seed, i])
+        return preprocess(image, self.spec.image_size, self.preprocessing), boxes, labels
+
+    def _view(self, i: int, seeds: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A view of sample i, before preprocessing."""
         sample = self.samples[i % len(self.samples)]
         image, boxes, labels = load_image(sample.path), sample.boxes, sample.labels
         if self._augment:
-            seed = np.random.SeedSequence([self.seed, i]).generate_state(1)[0]
+            seed = np.random.SeedSequence(seeds).generate_state(1)[0]
             image, boxes, labels = self._augment(image, boxes, labels, int(seed))
-        return preprocess(image, self.spec.image_size, self.preprocessing), boxes, labels
+        return image, boxes, labels
 
     def plain(self) -> "Views":
         """The same samples without augmentation."""
@@ -58,6 +72,8 @@ class Views:
             digest.update(f"{sample.image_id} {file_sha256(sample.path)} ".encode())
             digest.update(sample.boxes.tobytes() + sample.labels.tobytes())
         plain = {"seed": self.seed, "max_expand": self.max_expand, "spec": self.spec.name}
+        if self.mosaic:  # a cache from before there was one stays good
+            plain["mosaic"] = self.mosaic
         return plain | {"samples": digest.hexdigest()}
 
 

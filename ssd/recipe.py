@@ -11,6 +11,7 @@ from ssd.stages import Stage
 KEYS = {
     "batch_size": int,
     "max_expand": float,
+    "mosaic": float,
     "front": str,
     "freeze": str,
     "clip": str,

@@ -72,7 +72,7 @@ def train(
     boxes = sum(len(s.boxes) for s in samples)
     say(f"{len(samples)} training and {len(val_samples)} validation images, {boxes} boxes for training")
     devices.check(settings.batch_size, len(samples))
-    views = Views(samples, spec, preprocessing, settings.seed, settings.max_expand)
+    views = Views(samples, spec, preprocessing, settings.seed, settings.max_expand, settings.mosaic)
     val_views = Views(val_samples, spec, preprocessing, max_expand=None)
 
     plan = plan_stages(model, settings.stages, new, settings.freeze)

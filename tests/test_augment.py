@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("albumentations", reason="needs the extra 'train'")
 
-from ssd.augment import MEAN_COLOUR, Expand, MinIoUCrop, SSDAugmentation
+from ssd.augment import MEAN_COLOUR, Expand, MinIoUCrop, SSDAugmentation, mosaic
 from ssd.boxes import iou
 from ssd.images import load_image
 
@@ -117,3 +117,50 @@ def test_threads_draw_what_one_alone_draws(samples):
         together = list(pool.map(view, range(24)))
     for one, other in zip(alone, together, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+COLOURS = np.uint8([(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0)])
+
+
+def quarters(boxes):
+    """Four black views of 100 pixels, a box in each, painted in a colour of its own."""
+    for label, (colour, box) in enumerate(zip(COLOURS, boxes, strict=True)):
+        image, (x0, y0, x1, y1) = (
+            np.zeros((100, 100, 3), np.uint8),
+            np.round(np.multiply(box, 100)).astype(int),
+        )
+        image[y0:y1, x0:x1] = colour
+        yield image, np.float32([box]), np.array([label])
+
+
+def test_a_mosaic_by_hand():
+    _, boxes, labels = mosaic(list(quarters([(0.2, 0.4, 0.6, 0.8)] * 4)), (0.5, 0.5))
+    halves = np.array(
+        [(0.1, 0.2, 0.3, 0.4), (0.6, 0.2, 0.8, 0.4), (0.1, 0.7, 0.3, 0.9), (0.6, 0.7, 0.8, 0.9)]
+    )
+    np.testing.assert_allclose(boxes, halves, atol=1e-6)
+    assert labels.tolist() == [0, 1, 2, 3]
+    # The top left quarter is 80 wide and 50 high: of its view, scaled to 80, the upper 30 are cut off.
+    _, boxes, _ = mosaic(list(quarters([(0.25, 0.5, 0.75, 1.0)] * 4)), (0.8, 0.5))
+    np.testing.assert_allclose(boxes[0], (0.2, 0.1, 0.6, 0.5), atol=1e-6)
+    # Of the others the centres are cut off: at 25 where 20 stay, and at 60 where 50 stay.
+    assert len(boxes) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_boxes_of_a_mosaic_stay_on_their_objects(data):
+    corner, side = st.floats(0.02, 0.5), st.floats(0.1, 0.45)
+    draws = [(data.draw(corner), data.draw(corner), data.draw(side), data.draw(side)) for _ in range(4)]
+    centre = data.draw(st.tuples(st.floats(0.3, 0.7), st.floats(0.3, 0.7)))
+    image, boxes, labels = mosaic(list(quarters([(x, y, x + w, y + h) for x, y, w, h in draws])), centre)
+    assert (boxes[:, :2] < boxes[:, 2:]).all()
+    assert ((boxes >= 0) & (boxes <= 1)).all()
+    for label in range(4):
+        near = (np.abs(image.astype(int) - COLOURS[label]) < 60).all(-1)
+        if label not in labels:
+            continue
+        x0, y0, x1, y1 = boxes[labels.tolist().index(label)] * 100
+        rows, columns = np.nonzero(near)
+        seen = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+        np.testing.assert_allclose((x0, y0, x1, y1), seen, atol=2.1)

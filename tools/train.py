@@ -93,6 +93,13 @@ from ssd.cli import fail, numbers, run, track
     help="Largest zoom-out of the augmentation.",
 )
 @click.option(
+    "--mosaic",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of the views that are put together from four photos.",
+)
+@click.option(
     "--save-every",
     type=click.IntRange(1),
     default=100,
