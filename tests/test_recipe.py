@@ -8,7 +8,7 @@ from ssd.stages import Stage
 
 
 def test_shipped_recipes():
-    assert recipe_names() == ["bridge", "paper", "scratch-bn", "small-data"]
+    assert recipe_names() == ["bridge", "default-model", "paper", "scratch-bn", "small-data"]
     values, (stage,) = read_recipe("paper")
     assert values["batch_size"] == 32
     # 120,000 steps of 32 pictures, 16,551 pictures in VOC07+12.
@@ -21,7 +21,7 @@ def test_shipped_recipes():
     assert (values["backbone"], values["backbone_weights"]) == ("vgg16_bn", "random")
 
 
-@pytest.mark.parametrize("name", ["bridge", "paper", "scratch-bn", "small-data"])
+@pytest.mark.parametrize("name", ["bridge", "default-model", "paper", "scratch-bn", "small-data"])
 def test_round_trip(name, tmp_path):
     values, stages = read_recipe(name)
     settings = Settings(("data",), ("a",), stages, **values)
@@ -53,7 +53,8 @@ def test_what_is_wrong_is_named(text, message, tmp_path):
 
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(
-        ValueError, match=r"a TOML file or one of bridge, paper, scratch-bn, small-data. Received: 'fast'"
+        ValueError,
+        match=r"a TOML file or one of bridge, default-model, paper, scratch-bn, small-data. Received: 'fast'",
     ):
         read_recipe("fast")
 

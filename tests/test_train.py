@@ -307,7 +307,7 @@ def test_bad_input_is_one_line(mini_voc, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     assert "--recipe has its own stages" in stderr_of(mini_voc, "--recipe", "bridge", "--stages", "all:1")
-    assert "a TOML file or one of bridge, paper, scratch-bn, small-data" in stderr_of(
+    assert "a TOML file or one of bridge, default-model, paper, scratch-bn, small-data" in stderr_of(
         mini_voc, "--recipe", "none"
     )
 

@@ -27,7 +27,8 @@ from ssd.cli import fail, numbers, run, track
     "all, patterns of names, or ranges of places such as 2:4, joined with +.",
 )
 @click.option(
-    "--recipe", help="A TOML file, or one of bridge, paper, scratch-bn, small-data, in place of --stages."
+    "--recipe",
+    help="A TOML file, or one of bridge, default-model, paper, scratch-bn, small-data, in place of --stages.",
 )
 @click.option("--learning-rate", default="5e-4,1e-4", show_default=True, help="Peak; one, or one a stage.")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
