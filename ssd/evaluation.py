@@ -129,9 +129,9 @@ class Evaluation:
         """The reliability curve, and the expected calibration error."""
         return calibrate(self.voc)
 
-    def operating_points(self, target: float) -> list[Point]:
-        """A threshold a class that reaches a precision."""
-        return operating_points(self.voc, target)
+    def operating_points(self, target: float, least: float = 0.0) -> list[Point]:
+        """A threshold a class, `least` or more, that reaches a precision."""
+        return operating_points(self.voc, target, least)
 
     @property
     def limits(self) -> np.ndarray:

@@ -113,6 +113,7 @@ def test_faults_are_named(run, data, tmp_path, fault):
         ["DATA", "--classes", "cat"],
         ["DATA", "--iou", "0"],
         ["DATA", "--target-precision", "2"],
+        ["DATA", "--least-score", "0.5"],
         ["DATA", "--compare", "a.json", "b.json"],
         ["--compare", "a.json"],
     ],

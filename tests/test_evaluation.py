@@ -266,6 +266,9 @@ def test_a_threshold_by_hand():
     assert choose_threshold(scores, hits, 0.75) == 0.6  # 3 of 4
     assert choose_threshold(scores, hits, 0.8) == 0.8
     assert choose_threshold(scores, hits, 0.6) == 0.5  # 3 of 5
+    assert choose_threshold(scores, hits, 0.6, least=0.55) == 0.6
+    assert choose_threshold(scores, hits, 0.8, least=0.85) == 0.9
+    assert choose_threshold(scores, hits, 0.6, least=0.95) is None
     assert choose_threshold(scores, ~hits, 0.9) is None
     assert choose_threshold(scores[:0], hits[:0], 0.9) is None
     # Equal scores pass together: 1 of 2, whatever stands first.

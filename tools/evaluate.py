@@ -46,6 +46,13 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     type=click.FloatRange(0, 1, min_open=True),
     help="Choose a score threshold a class that reaches this; kept in the card of a model folder.",
 )
+@click.option(
+    "--least-score",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="No threshold of --target-precision below this.",
+)
 @click.option("--report", "report_path", type=FILE, help="Write a page here (.html).")
 @click.option("--json", "json_path", type=FILE, help="Write the scores here, and what --compare needs.")
 @click.option("--compare", type=(FILE, FILE), metavar="A.json B.json", help="Second minus first, paired.")
@@ -60,6 +67,7 @@ def main(
     iou: float,
     bootstrap: int,
     target_precision: float | None,
+    least_score: float,
     report_path: Path | None,
     json_path: Path | None,
     compare: tuple[Path, Path] | None,
@@ -70,6 +78,8 @@ def main(
 
     DATA is a folder or file in VOC, COCO, YOLO or CSV layout. Photos are needed for a model only.
     """
+    if least_score and not target_precision:
+        raise click.UsageError("--least-score goes with --target-precision")
     if compare:
         if data or detections or model:
             raise click.UsageError(
@@ -88,8 +98,12 @@ def main(
     else:
         source, evaluation, facts = run(_detect, data, split, model or "default", iou, threads)
     if target_precision:
-        evaluation, points = run(_choose, evaluation, target_precision)
-        facts["operating_points"] = {"target": target_precision, "classes": _points(evaluation, points)}
+        evaluation, points = run(_choose, evaluation, target_precision, least_score)
+        facts["operating_points"] = {
+            "target": target_precision,
+            "least_score": least_score,
+            "classes": _points(evaluation, points),
+        }
     scores = run(_score, source, evaluation, facts, bootstrap)
     _print(scores)
     if target_precision:
@@ -145,10 +159,10 @@ def _read(data: Path, split: str, path: Path, classes: tuple[str, ...], iou: flo
     return source, Evaluation(source.truth, found, iou), {"detections": str(path)}
 
 
-def _choose(evaluation: "Evaluation", target: float) -> tuple:
+def _choose(evaluation: "Evaluation", target: float, least: float) -> tuple:
     from dataclasses import replace
 
-    points = evaluation.operating_points(target)
+    points = evaluation.operating_points(target, least)
     chosen = zip(evaluation.truth.class_names, points, strict=True)
     thresholds = {name: point.threshold for name, point in chosen if point.threshold is not None}
     return replace(evaluation, thresholds=thresholds), points

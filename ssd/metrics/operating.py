@@ -59,7 +59,7 @@ class Share:
 
 
 def operating_points(
-    rankings: Sequence[Ranking], target: float, folds: int = FOLDS, seed: int = SEED
+    rankings: Sequence[Ranking], target: float, least: float = 0.0, folds: int = FOLDS, seed: int = SEED
 ) -> list[Point]:
     """The threshold of every class, and its precision on photos that it was not chosen on.
 
@@ -69,6 +69,7 @@ def operating_points(
     Args:
         rankings: of `rank_voc`.
         target: precision to reach, in (0, 1].
+        least: no threshold is below it: photos of other kinds than these may need more.
         folds: how many, at least 2.
         seed: of the dealing.
     """
@@ -81,11 +82,11 @@ def operating_points(
         where = fold[ranking.image[kept]]
         held_out = Share(0, 0)
         for k in range(folds):
-            limit = choose_threshold(scores[where != k], hits[where != k], target)
+            limit = choose_threshold(scores[where != k], hits[where != k], target, least)
             if limit is not None:
                 passed = hits[(where == k) & (scores >= limit)]
                 held_out += Share(int(passed.sum()), len(passed))
-        limit = choose_threshold(scores, hits, target)
+        limit = choose_threshold(scores, hits, target, least)
         passed = hits[scores >= limit] if limit is not None else np.empty(0, bool)
         truths = int(ranking.truths.sum())
         precision = float(passed.mean()) if len(passed) else None
@@ -94,8 +95,8 @@ def operating_points(
     return points
 
 
-def choose_threshold(scores: np.ndarray, hits: np.ndarray, target: float) -> float | None:
-    """The lowest score at which precision is the target or more; None if there is none.
+def choose_threshold(scores: np.ndarray, hits: np.ndarray, target: float, least: float = 0.0) -> float | None:
+    """The lowest score, `least` or more, at which precision is the target or more; None if there is none.
 
     Args:
         scores: (K,) falling.
@@ -106,5 +107,5 @@ def choose_threshold(scores: np.ndarray, hits: np.ndarray, target: float) -> flo
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     # Equal scores pass together: only the last of them is a place to cut.
     last = np.append(np.diff(scores) != 0, True)
-    good = np.flatnonzero(last & (precision >= target))
+    good = np.flatnonzero(last & (precision >= target) & (scores >= least))
     return float(scores[good[-1]]) if len(good) else None
