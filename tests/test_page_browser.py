@@ -100,6 +100,7 @@ def test_an_upload_shows_boxes(page, samples, tmp_path):
 def test_sliders_and_classes_filter_at_once(page, samples):
     page.select_option("#sample", "astronaut.jpg")
     page.locator(FOUND).first.wait_for()
+    assert page.inner_text("#score-text").endswith(", by class")  # until the slider is moved
     page.uncheck("#classes input[value=person]")
     assert page.inner_text("#status") == "Found nothing."
     page.check("#classes input[value=person]")

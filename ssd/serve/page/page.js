@@ -6,6 +6,7 @@ const CAMERA_WIDTH = 640;
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas");
 let model = null, picture = null, result = null, stream = null, video = 0;
+let moved = false; // until the slider is, each class has the threshold of the model
 let token = new URLSearchParams(location.hash.slice(1)).get("token") || "";
 
 async function ask(path, options = {}) {
@@ -29,7 +30,7 @@ async function start() {
   $("door").hidden = true;
   $("model").textContent = `${model.name}, ${model.precision}`;
   $("score").value = Math.min(...Object.values(model.thresholds));
-  $("score-text").textContent = Number($("score").value).toFixed(2);
+  showLeast();
   const boxes = model.class_names.map((name) => {
     const label = document.createElement("label"), box = document.createElement("input");
     box.type = "checkbox"; box.checked = true; box.value = name;
@@ -44,9 +45,17 @@ async function start() {
 
 const chosen = () => [...document.querySelectorAll("#classes input:checked")].map((box) => box.value);
 
+const least = (label) => moved ? Number($("score").value) : model.thresholds[label];
+
+function showLeast() {
+  if (!model) return;
+  const all = model.class_names.map(least), [low, high] = [Math.min(...all), Math.max(...all)];
+  $("score-text").textContent = low.toFixed(2) + (low < high ? ` to ${high.toFixed(2)}, by class` : "");
+}
+
 function kept() {
-  const classes = new Set(chosen()), least = Number($("score").value);
-  return result ? result.detections.filter((one) => one.score >= least && classes.has(one.label)) : [];
+  const classes = new Set(chosen());
+  return result ? result.detections.filter((one) => one.score >= least(one.label) && classes.has(one.label)) : [];
 }
 
 function paint(found) {
@@ -69,7 +78,7 @@ function paint(found) {
 }
 
 function show() {
-  $("score-text").textContent = Number($("score").value).toFixed(2);
+  showLeast();
   if (!picture || !result) return;
   const found = kept(), body = $("table").tBodies[0];
   paint(found);
@@ -112,7 +121,8 @@ async function takeVideo(file, number) {
   const bar = $("progress");
   bar.removeAttribute("value"); bar.hidden = false;
   say("Sending the video…");
-  const query = new URLSearchParams({ score: $("score").value, classes: chosen().join(",") });
+  const query = new URLSearchParams({ classes: chosen().join(",") });
+  if (moved) query.set("score", $("score").value);
   let job = await (await ask(`/v1/videos?${query}`, { method: "POST", body: file })).json();
   const place = `/v1/videos/${job.id}`;
   while (["waiting", "running"].includes(job.state)) {
@@ -192,7 +202,7 @@ $("sample").addEventListener("change", async (event) => {
   if (name) take(await (await ask(`/v1/samples/${name}`)).blob(), name);
 });
 $("camera").addEventListener("click", camera);
-$("score").addEventListener("input", show);
+$("score").addEventListener("input", () => { moved = true; show(); });
 $("door").addEventListener("submit", (event) => {
   event.preventDefault();
   token = $("token").value;
