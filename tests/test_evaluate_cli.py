@@ -168,6 +168,8 @@ def test_label_det_of_voc2007(run, shared, tmp_path, write_xml):
 
 
 def test_thresholds_go_into_the_card_and_ssd_detect_takes_them(run, samples, tmp_path, write_xml):
+    from dataclasses import replace
+
     from ssd.card import card_from_json
     from ssd.detector import Detector
     from ssd.images import load_image
@@ -192,7 +194,10 @@ def test_thresholds_go_into_the_card_and_ssd_detect_takes_them(run, samples, tmp
     scores = found.scores[found.labels == 1]
     assert scores.min() == np.float32(card.thresholds["cat"])  # exactly it still passes
     assert all(s >= 0.5 for s in found.scores[found.labels != 1])
-    assert Detector.load("default").operating_point(0.5) == 0.5
+    assert Detector(replace(card, thresholds={}), detector.network).operating_point(0.5) == 0.5
+    shipped = Detector.load("default")
+    assert np.isclose(shipped.operating_point(0), [*shipped.card.thresholds.values()]).all()
+    assert min(shipped.card.thresholds.values()) >= 0.5
 
 
 @pytest.mark.parametrize("layout", ["voc", "coco", "yolo", "csv"])
