@@ -221,8 +221,10 @@ def imagenet() -> np.ndarray:
 
 
 def test_the_stored_kernel_is_that_of_the_default_model(imagenet):
-    path = Path(__file__).parent.parent / "ssd/transfer/conv1_1.npy"
-    assert np.array_equal(np.load(path), imagenet.astype(np.float16))
+    """Both were rounded to -63 to 63, each by a scale of its own, so they are within a step of each other."""
+    stored = np.load(Path(__file__).parent.parent / "ssd/transfer/conv1_1.npy").astype(np.float32)
+    step = np.maximum(np.abs(stored).max((0, 1, 2)), np.abs(imagenet).max((0, 1, 2))) / 63
+    assert (np.abs(stored - imagenet) <= step).all()
 
 
 def test_imagenets_own_files_agree_with_the_stored_kernel(shared):
