@@ -60,6 +60,10 @@ class Views:
             image, boxes, labels = self._augment(image, boxes, labels, int(seed))
         return image, boxes, labels
 
+    def with_mosaic(self, share: float) -> "Views":
+        """The same with another share of mosaics."""
+        return Views(self.samples, self.spec, self.preprocessing, self.seed, self.max_expand, share)
+
     def plain(self) -> "Views":
         """The same samples without augmentation."""
         return Views(self.samples, self.spec, self.preprocessing, max_expand=None)

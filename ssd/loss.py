@@ -20,11 +20,15 @@ class ConfidenceLoss(keras.losses.Loss):
 
     Args:
         negative_ratio: background anchors a match.
+        label_smoothing: share of each target that is spread over all classes, for labels may be wrong; the
+            hardest anchors are chosen without it. Source: Szegedy et al. 2016, arXiv:1512.00567, section 7.
     """
 
-    def __init__(self, negative_ratio: int = 3, name: str = "confidence_loss") -> None:
+    def __init__(
+        self, negative_ratio: int = 3, label_smoothing: float = 0.0, name: str = "confidence_loss"
+    ) -> None:
         super().__init__(name=name, reduction=None, dtype="float32")
-        self.negative_ratio = negative_ratio
+        self.negative_ratio, self.label_smoothing = negative_ratio, label_smoothing
 
     def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
         """(B, A) int classes and (B, A, C + 1) logits -> scalar."""
@@ -32,6 +36,8 @@ class ConfidenceLoss(keras.losses.Loss):
         losses = cross_entropy(classes, y_pred)
         positive = classes > 0
         counted = ops.logical_or(positive, hard_negatives(losses, positive, self.negative_ratio))
+        if self.label_smoothing:
+            losses = cross_entropy(classes, y_pred, self.label_smoothing)
         return ops.sum(ops.where(counted, losses, 0.0)) / _matches(positive)
 
 
@@ -50,9 +56,13 @@ class LocationLoss(keras.losses.Loss):
         return self.weight * ops.sum(ops.sum(smooth, axis=-1) * matched) / _matches(matched > 0)
 
 
-def cross_entropy(classes: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+def cross_entropy(
+    classes: keras.KerasTensor, logits: keras.KerasTensor, label_smoothing: float = 0.0
+) -> keras.KerasTensor:
     """(B, A) softmax cross entropy of (B, A) int classes and (B, A, C + 1) logits."""
     chosen = ops.sum(logits * ops.one_hot(classes, logits.shape[-1]), axis=-1)
+    if label_smoothing:
+        chosen += label_smoothing * (ops.mean(logits, axis=-1) - chosen)
     return ops.logsumexp(logits, axis=-1) - chosen
 
 

@@ -11,7 +11,6 @@ from ssd.stages import Stage
 KEYS = {
     "batch_size": int,
     "max_expand": float,
-    "mosaic": float,
     "front": str,
     "freeze": str,
     "clip": str,

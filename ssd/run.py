@@ -41,7 +41,6 @@ class Settings:
     freeze: str | None = None  # layers that no stage trains, in the words of a stage
     batch_size: int = 16
     max_expand: float = 4.0
-    mosaic: float = 0.0  # share of the views that are put together from four photos
     front: str = "int8"
     seed: int = 0
     workers: int = 2
@@ -58,8 +57,6 @@ class Settings:
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if self.save_every < 1:
             raise ValueError(f"save_every must be 1 or more. Received: {self.save_every}")
-        if not 0 <= self.mosaic <= 1:
-            raise ValueError(f"mosaic must be a share from 0 to 1. Received: {self.mosaic}")
         if self.front not in FRONTS:
             raise ValueError(f"front must be one of {', '.join(FRONTS)}. Received: {self.front!r}")
 

@@ -30,6 +30,7 @@ class Stage:
     epochs: int
     learning_rate: float = 5e-4  # at its peak
     cache_views: int = 0  # augmented views of each picture kept on disk; 0: fresh ones every epoch
+    mosaic: float = 0.0  # share of the views that are put together from four photos
     optimizer: str = "adamw"  # or "adam", "sgd"
     schedule: str = "cosine"  # or "constant", "exponential", "multistep", "plateau"
     warm_up: float = 0.06  # share of the steps in which the rate rises to its peak, of "cosine"
@@ -42,6 +43,7 @@ class Stage:
     patience: int = 0  # epochs without a higher val_mAP before the stage ends; 0: all epochs
     location_weight: float = 1.0  # of the location loss
     negative_ratio: int = 3  # background anchors a match in the confidence loss
+    label_smoothing: float = 0.0  # share of each class target that is spread over all classes
     precision: str = "auto"  # the layers compute in "bfloat16" or "float32"; "auto": what is faster here
 
     def __post_init__(self) -> None:
@@ -50,6 +52,7 @@ class Stage:
             "epochs": self.epochs >= 1,
             "learning_rate": self.learning_rate > 0,
             "cache_views": self.cache_views >= 0,
+            "mosaic": 0 <= self.mosaic <= 1,
             "optimizer": self.optimizer in OPTIMIZERS,
             "schedule": self.schedule in SCHEDULES,
             "warm_up": 0 <= self.warm_up < 1,
@@ -62,6 +65,7 @@ class Stage:
             "patience": self.patience >= 0,
             "location_weight": self.location_weight >= 0,
             "negative_ratio": self.negative_ratio >= 1,
+            "label_smoothing": 0 <= self.label_smoothing < 1,
             "precision": self.precision in ("auto", *PRECISIONS),
         }
         for key, good in rules.items():
@@ -75,6 +79,7 @@ _RULES = {
     "epochs": "1 or more",
     "learning_rate": "above 0",
     "cache_views": "0 or more",
+    "mosaic": "a share from 0 to 1",
     "optimizer": f"one of {', '.join(OPTIMIZERS)}",
     "schedule": f"one of {', '.join(SCHEDULES)}",
     "warm_up": "a share from 0 to below 1",
@@ -87,6 +92,7 @@ _RULES = {
     "patience": "0 or more",
     "location_weight": "0 or more",
     "negative_ratio": "1 or more",
+    "label_smoothing": "a share from 0 to below 1",
     "precision": f"one of auto, {', '.join(PRECISIONS)}",
 }
 

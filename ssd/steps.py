@@ -99,7 +99,8 @@ def compile_stage(back: keras.Model, optimizer: keras.Optimizer, stage: Stage) -
     """Give a model, or its part behind the frozen layers, the losses of a stage and its optimiser."""
     accuracy = keras.metrics.SparseCategoricalAccuracy(name="acc")
     metrics = [[accuracy, MatchedAccuracy(name="matched_acc")], []]
-    losses = [ConfidenceLoss(stage.negative_ratio), LocationLoss(stage.location_weight)]
+    confidence = ConfidenceLoss(stage.negative_ratio, stage.label_smoothing)
+    losses = [confidence, LocationLoss(stage.location_weight)]
     back.compile(optimizer, loss=losses, metrics=metrics, jit_compile=COMPILES)
     optimizer.build(back.trainable_variables)
 

@@ -72,7 +72,7 @@ def train(
     boxes = sum(len(s.boxes) for s in samples)
     say(f"{len(samples)} training and {len(val_samples)} validation images, {boxes} boxes for training")
     devices.check(settings.batch_size, len(samples))
-    views = Views(samples, spec, preprocessing, settings.seed, settings.max_expand, settings.mosaic)
+    views = Views(samples, spec, preprocessing, settings.seed, settings.max_expand)
     val_views = Views(val_samples, spec, preprocessing, max_expand=None)
 
     plan = plan_stages(model, settings.stages, new, settings.freeze)
@@ -115,12 +115,12 @@ def train(
         set_precision(model, "float32")  # what is compiled or cached is not rounded
         with devices.scope():
             front, back = split_model(model, trainable) if front_runs != "keras" else (None, model)
-        get, get_val = views, val_views
+        get, get_val = views.with_mosaic(stage.mosaic), val_views
         if front is not None:
             folder = Path(settings.cache or run.path / "cache")
             with devices.chief_first():
                 get, get_val = frozen_features(
-                    front, views, val_views, front_runs, stage.cache_views, folder, say, track
+                    front, get, val_views, front_runs, stage.cache_views, folder, say, track
                 )
         set_precision(model, stage.precision)
         repeats = stage.cache_views if front is not None and stage.cache_views else None

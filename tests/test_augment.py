@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 pytest.importorskip("albumentations", reason="needs the extra 'train'")
 
 from ssd.augment import MEAN_COLOUR, Expand, MinIoUCrop, SSDAugmentation, mosaic
+from ssd.batches import Views
 from ssd.boxes import iou
+from ssd.datasets.read import read_split
 from ssd.images import load_image
+from ssd.spec import PREPROCESSING, SPECS
 
 AUGMENT = SSDAugmentation(300)
 
@@ -164,3 +167,16 @@ def test_boxes_of_a_mosaic_stay_on_their_objects(data):
         rows, columns = np.nonzero(near)
         seen = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
         np.testing.assert_allclose((x0, y0, x1, y1), seen, atol=2.1)
+
+
+def test_views_with_mosaics_are_as_many_as_asked_for_and_the_same_at_every_call(mini_voc):
+    samples = read_split(mini_voc, "train", ("blue", "red"))
+    plain = Views(samples, SPECS["ssd300"], PREPROCESSING["vgg16"], seed=5)
+    some = plain.with_mosaic(0.3)
+    other = [not np.array_equal(plain(i)[0], some(i)[0]) for i in range(90)]
+    assert 0.15 < np.mean(other) < 0.45
+    for first, again in zip(some(other.index(True)), some(other.index(True)), strict=True):
+        np.testing.assert_array_equal(first, again)
+    assert {len(plain.with_mosaic(1.0)(i)[1]) for i in range(40)} >= {2, 3, 4}  # a photo has one object
+    assert max(len(plain(i)[1]) for i in range(40)) == 1
+    assert plain.key != some.key

@@ -3,7 +3,10 @@ import pytest
 
 pytest.importorskip("keras", reason="needs the extra 'train'")
 
+from ssd.backend import keras
 from ssd.loss import ConfidenceLoss, LocationLoss, MatchedAccuracy, hard_negatives
+from ssd.stages import Stage
+from ssd.steps import compile_stage
 
 
 def reference(classes, boxes, logits, deltas, ratio=3):
@@ -43,6 +46,39 @@ def test_loss_equals_plain_loops(seed):
     expected = reference(target, boxes, logits, deltas)
     assert float(ConfidenceLoss()(target, logits)) == pytest.approx(expected[0], rel=1e-5)
     assert float(LocationLoss()(boxes, deltas)) == pytest.approx(expected[1], rel=1e-5)
+
+
+def test_label_smoothing_by_hand():
+    # One match of class 1 of two, no other anchor: (1 - 0.2 + 0.1) of its loss and 0.1 of background's.
+    logits = np.float32([[[0, np.log(3)]]])
+    smooth = ConfidenceLoss(label_smoothing=0.2)(np.array([[1]]), logits)
+    assert float(smooth) == pytest.approx(0.9 * np.log(4 / 3) + 0.1 * np.log(4))
+    assert float(ConfidenceLoss()(np.array([[1]]), logits)) == pytest.approx(np.log(4 / 3))
+
+
+def test_label_smoothing_equals_a_published_one():
+    """PyTorch's, over all anchors: a ratio so high that none is left out."""
+    torch = pytest.importorskip("torch", reason="needs the extra 'bench'")
+    rng = np.random.default_rng(1)
+    target, logits = rng.integers(0, 4, (2, 30)), rng.normal(size=(2, 30, 4)).astype(np.float32)
+    ours = ConfidenceLoss(negative_ratio=60, label_smoothing=0.1)(target, logits)
+    tensors = torch.tensor(logits.reshape(-1, 4)), torch.tensor(target.ravel())
+    theirs = torch.nn.functional.cross_entropy(*tensors, label_smoothing=0.1, reduction="sum")
+    assert float(ours) == pytest.approx(float(theirs) / (target > 0).sum(), rel=1e-5)
+
+
+def test_a_stage_hands_its_label_smoothing_to_the_loss():
+    picture = keras.Input((2, 2))
+    network = keras.Model(picture, [picture, keras.layers.Dense(4, use_bias=False)(picture)])
+    target = np.array([[1, 0]]), np.zeros((1, 2, 5), np.float32)
+    losses = []
+    for smoothing in (0.0, 0.3):
+        stage = Stage("all", 1, label_smoothing=smoothing)
+        compile_stage(network, keras.optimizers.SGD(0.0), stage)
+        losses.append(network.evaluate(np.float32([[[0, 2], [2, 0]]]), target, return_dict=True, verbose=0))
+    assert losses[1]["loss"] - losses[0]["loss"] == pytest.approx(
+        2 * 0.3 * (2 - 1)
+    )  # two anchors; a mean logit of 1
 
 
 def test_background_images_train():

@@ -298,6 +298,34 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(mini_voc, start, tmp_pat
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_a_flag_goes_before_the_stages_of_a_recipe(mini_voc, tmp_path, monkeypatch):
+    (tmp_path / "r.toml").write_text(
+        "".join(f"[[stages]]\nlayers = 'all'\nepochs = 1\nmosaic = {share}\n" for share in (0.25, 0.5))
+    )
+    seen = []
+    monkeypatch.setattr("ssd.train.train", lambda settings, *_: seen.append(settings) or tmp_path)
+    command = ["train", str(mini_voc), "--out", str(tmp_path / "run"), "--recipe", str(tmp_path / "r.toml")]
+    for flags in ([], ["--mosaic", "0"]):
+        assert CliRunner().invoke(main, [*command, *flags], catch_exceptions=False).exit_code == 0
+    assert [[stage.mosaic for stage in settings.stages] for settings in seen] == [[0.25, 0.5], [0, 0]]
+
+
+def test_every_stage_has_its_own_share_of_mosaics(mini_voc, start, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("ssd.batches.mosaic", lambda parts, centre: made.append(len(parts)) or parts[0])
+    stages = tuple(Stage("heads", 1, mosaic=share, precision="float32") for share in (0.0, 1.0))
+    counts = []
+    train(
+        _settings(mini_voc, stages, front="f32", init=str(start)),
+        tmp_path / "run",
+        lambda line: counts.append(len(made)) if line.startswith("stage 2") else None,
+    )
+    # Two of three photos are a batch, and the rest is left out; threads may have made the next one.
+    assert counts == [0]
+    assert set(made) == {4}
+    assert len(made) >= 2
+
+
 def test_bad_input_is_one_line(mini_voc, tmp_path, monkeypatch):
     def stderr_of(*options):
         done = CliRunner().invoke(main, ["train", *map(str, options)])

@@ -98,7 +98,7 @@ from ssd.cli import fail, numbers, run, track
     type=click.FloatRange(0, 1),
     default=0.0,
     show_default=True,
-    help="Share of the views that are put together from four photos.",
+    help="Share of the views that are put together from four photos, in every stage.",
 )
 @click.option(
     "--save-every",
@@ -192,6 +192,7 @@ def _settings(
     learning_rate: str,
     cache_views: str,
     precision: str,
+    mosaic: float,
     classes: str | None,
     **options,
 ):
@@ -215,8 +216,9 @@ def _settings(
         rates, views = numbers(learning_rate), [int(v) for v in numbers(cache_views)]
         # The default names two rates; a run of one stage takes the first.
         parsed = parse_stages(stages, rates[: stages.count(",") + 1], views)
-    if not recipe or "precision" in told:
-        parsed = tuple(replace(stage, precision=precision) for stage in parsed)
+    for key, value in (("precision", precision), ("mosaic", mosaic)):
+        if not recipe or key in told:
+            parsed = tuple(replace(stage, **{key: value}) for stage in parsed)
     # A run may go on from another folder.
     for key in ("split", "val_split"):
         if Path(options[key]).suffix and Path(options[key]).is_file():
