@@ -22,6 +22,8 @@ class LayerRates:
             through the momentum, as Keras' own, decoupled one does not.
         held: paths of variables whose gradient is set to zero and that do not move, as a hook of Chainer's
             optimisers did; until `release`.
+        start_share: of the weights that it was built with in those that `averaged` and `keep_averages` give.
+            Source: Wortsman et al. 2022, arXiv:2109.01903 (WiSE-FT), section 3.
     """
 
     def __init__(
@@ -30,11 +32,34 @@ class LayerRates:
         factors: dict[str, float],
         coupled_decay: float = 0.0,
         held: frozenset[str] = frozenset(),
+        start_share: float = 0.0,
         **options: object,
     ) -> None:
         super().__init__(*args, **options)
         self._factors, self._coupled_decay = dict(factors), coupled_decay
-        self._held = frozenset(held)
+        self._held, self._start_share = frozenset(held), start_share
+        self._starts: list = []
+
+    def build(self, variables: list) -> None:
+        if not self.built and self._start_share:
+            # Among the optimiser's own variables they are stored and restored with its state.
+            self._starts = [self.add_variable_from_reference(v, name="start") for v in variables]
+            for start, variable in zip(self._starts, variables, strict=True):
+                start.assign(_copy(variable))
+        super().build(variables)
+
+    def averages(self) -> list[tuple]:
+        """(variable, its numbers as they are validated and kept); nothing where those are its own."""
+        if not (self.use_ema or self._start_share):
+            return []
+        ends = self._model_variables_moving_average if self.use_ema else self._trainable_variables
+        rows = []
+        for i, (variable, end) in enumerate(zip(self._trainable_variables, ends, strict=True)):
+            value = _copy(end)
+            if self._start_share:
+                value += self._start_share * (_copy(self._starts[i]) - value)
+            rows.append((variable, value))
+        return rows
 
     def apply(self, grads: list, trainable_variables: list | None = None) -> None:
         # Keras clips on each device and adds up afterwards; the norm must be that of the sum.
@@ -98,6 +123,7 @@ def make_optimizer(
     options: dict = {"factors": factors, "held": held, "global_clipnorm": stage.clip_norm or None}
     if stage.ema:
         options |= {"use_ema": True, "ema_momentum": stage.ema}
+    options["start_share"] = stage.start_share
     rate = learning_rate(stage, steps)
     if stage.optimizer == "sgd":
         return SGD(rate, momentum=0.9, coupled_decay=stage.weight_decay, **options)
@@ -169,27 +195,24 @@ def has_converged(stage: Stage, val_maps: list[float]) -> bool:
 
 @contextmanager
 def averaged(optimizer: keras.Optimizer) -> Iterator[None]:
-    """Put the averaged weights (EMA) into the model for a while; nothing without EMA."""
-    kept = [_copy(variable) for variable, _ in _averages(optimizer)]
-    keep_averages(optimizer)
+    """Put the averaged weights into the model for a while: of `ema` and `start_share`, if a stage has them."""
+    averages = optimizer.averages()
+    kept = [(variable, _copy(variable)) for variable, _ in averages]
+    _assign(averages)
     try:
         yield
     finally:
-        for (variable, _), value in zip(_averages(optimizer), kept, strict=True):
-            variable.assign(value)
+        _assign(kept)
 
 
 def keep_averages(optimizer: keras.Optimizer) -> None:
-    """Put the averaged weights into the model for good; nothing without EMA."""
-    for variable, average in _averages(optimizer):
-        variable.assign(_copy(average))
+    """Put the averaged weights into the model for good."""
+    _assign(optimizer.averages())
 
 
-def _averages(optimizer: keras.Optimizer) -> list[tuple]:
-    if not optimizer.use_ema:
-        return []
-    averages = optimizer._model_variables_moving_average
-    return list(zip(optimizer._trainable_variables, averages, strict=True))
+def _assign(rows: list[tuple]) -> None:
+    for variable, value in rows:
+        variable.assign(value)
 
 
 def _copy(variable: keras.Variable) -> np.ndarray:

@@ -40,6 +40,7 @@ class Stage:
     weight_decay: float = 0.05  # of kernels: decoupled in "adamw", added to the gradient in "sgd"
     clip_norm: float = 10.0  # largest norm of all gradients together; 0: not clipped
     ema: float = 0.0  # decay a step of the averaged weights that are validated and kept; 0: none
+    start_share: float = 0.0  # of the weights that the stage began with in those that are validated and kept
     patience: int = 0  # epochs without a higher val_mAP before the stage ends; 0: all epochs
     location_weight: float = 1.0  # of the location loss
     negative_ratio: int = 3  # background anchors a match in the confidence loss
@@ -62,6 +63,7 @@ class Stage:
             "weight_decay": self.weight_decay >= 0,
             "clip_norm": self.clip_norm >= 0,
             "ema": 0 <= self.ema < 1,
+            "start_share": 0 <= self.start_share < 1,
             "patience": self.patience >= 0,
             "location_weight": self.location_weight >= 0,
             "negative_ratio": self.negative_ratio >= 1,
@@ -89,6 +91,7 @@ _RULES = {
     "weight_decay": "0 or more",
     "clip_norm": "0 or more",
     "ema": "0 to below 1",
+    "start_share": "a share from 0 to below 1",
     "patience": "0 or more",
     "location_weight": "0 or more",
     "negative_ratio": "1 or more",

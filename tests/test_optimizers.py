@@ -135,6 +135,25 @@ def test_averaged_weights_are_put_in_and_out_again(dense):
         assert dense.get_weights()[1] == pytest.approx([-1.9])
 
 
+@pytest.mark.parametrize(("ema", "expected"), [(0.0, 0.25 * 1 - 0.75 * 1.9), (0.5, 0.25 * 1 - 0.75 * 0.95)])
+def test_weights_that_a_stage_began_with_are_mixed_in(dense, ema, expected):
+    plain = {"optimizer": "sgd", "schedule": "constant", "weight_decay": 0, "clip_norm": 0}
+    optimizer = make_optimizer(Stage("all", 1, 1.0, ema=ema, start_share=0.25, **plain), 10, {})
+    optimizer.build(dense.trainable_variables)  # the bias is 1
+    for _ in range(2):  # 0, then -1.9, as above
+        step(dense, optimizer, [np.zeros((2, 1)), [1.0]])
+    with averaged(optimizer):
+        assert dense.get_weights()[1] == pytest.approx([expected])
+    assert dense.get_weights()[1] == pytest.approx([-1.9])
+    # An optimiser that goes on begins with other weights, and gets the first ones back with its state.
+    again = make_optimizer(Stage("all", 1, 1.0, ema=ema, start_share=0.25, **plain), 10, {})
+    again.build(dense.trainable_variables)
+    for variable, stored in zip(again.variables, optimizer.variables, strict=True):
+        variable.assign(np.array(stored))
+    keep_averages(again)
+    assert dense.get_weights()[1] == pytest.approx([expected])
+
+
 def test_fit_goes_on_from_the_weights_and_not_from_their_averages(dense):
     # Keras itself puts the averages in at the end of every `fit`.
     stage = Stage("all", 1, 0.1, optimizer="sgd", schedule="constant", weight_decay=0, clip_norm=0, ema=0.9)
