@@ -195,7 +195,7 @@ def has_converged(stage: Stage, val_maps: list[float]) -> bool:
 
 @contextmanager
 def averaged(optimizer: keras.Optimizer) -> Iterator[None]:
-    """Put the averaged weights into the model for a while: of `ema` and `start_share`, if a stage has them."""
+    """Put the averaged weights into the model for a while, if a stage has `ema` or `start_share`."""
     averages = optimizer.averages()
     kept = [(variable, _copy(variable)) for variable, _ in averages]
     _assign(averages)
