@@ -32,6 +32,7 @@ class Stage:
     cache_views: int = 0  # augmented views of each picture kept on disk; 0: fresh ones every epoch
     mosaic: float = 0.0  # share of the views that are put together from four photos
     optimizer: str = "adamw"  # or "adam", "sgd"
+    backbone_factor: float = 0.3  # of the rate, for layers with trained weights beside ones that began random
     schedule: str = "cosine"  # or "constant", "exponential", "multistep", "plateau"
     warm_up: float = 0.06  # share of the steps in which the rate rises to its peak, of "cosine"
     decay: float = 0.9  # an epoch, of "exponential"
@@ -52,6 +53,7 @@ class Stage:
         rules = {
             "epochs": self.epochs >= 1,
             "learning_rate": self.learning_rate > 0,
+            "backbone_factor": 0 < self.backbone_factor <= 1,
             "cache_views": self.cache_views >= 0,
             "mosaic": 0 <= self.mosaic <= 1,
             "optimizer": self.optimizer in OPTIMIZERS,
@@ -80,6 +82,7 @@ SCHEDULES = ("cosine", "constant", "exponential", "multistep", "plateau")
 _RULES = {
     "epochs": "1 or more",
     "learning_rate": "above 0",
+    "backbone_factor": "a factor up to 1",
     "cache_views": "0 or more",
     "mosaic": "a share from 0 to 1",
     "optimizer": f"one of {', '.join(OPTIMIZERS)}",

@@ -35,8 +35,6 @@ from ssd.transfer.ledger import ledger_to_json
 from ssd.validate import validate
 from ssd.watcher import Watcher
 
-BACKBONE_FACTOR = 0.3  # of the learning rate, for pretrained layers trained beside random ones
-
 
 def train(
     settings: Settings,
@@ -131,7 +129,7 @@ def train(
         val_batches = Batches(get_val, len(val_samples), **options)
 
         # Pretrained layers beside random ones learn more slowly, or the first steps undo them.
-        slower = dict.fromkeys(trainable - new, BACKBONE_FACTOR) if trainable & new else {}
+        slower = dict.fromkeys(trainable - new, stage.backbone_factor) if trainable & new else {}
         rates = variable_factors(model, slower | factors)
         with devices.scope():
             optimizer = make_optimizer(stage, batches.total * stage.epochs, rates)

@@ -37,7 +37,7 @@ from ssd.records import Sample
 from ssd.run import restore
 from ssd.stages import choose_layers, freeze_all_but, list_layers, settle_precision
 from ssd.steps import Steps, rate
-from ssd.train import BACKBONE_FACTOR, plan_stages
+from ssd.train import plan_stages
 from ssd.watcher import Watcher
 
 LOGS = {"loss": "loss", "acc": "acc"}
@@ -145,7 +145,7 @@ def train(
         set_precision(whole, stage.precision)
         back = split_top(whole)[1] if settings.features else whole
 
-        slower = dict.fromkeys(trainable - new, BACKBONE_FACTOR) if trainable & new else {}
+        slower = dict.fromkeys(trainable - new, stage.backbone_factor) if trainable & new else {}
         rates = variable_factors(whole, slower) | factors
         holds = held if settings.release_at is None or epoch + 1 < settings.release_at else frozenset()
         optimizer = make_optimizer(stage, batches.total * stage.epochs, rates, holds)
