@@ -184,7 +184,11 @@ def read_settings(path: str | Path) -> Settings:
     if not file.is_file():
         raise ValueError(f"a run folder must hold run.json. Received: {path}")
     try:
-        return Settings(**json.loads(file.read_text("utf-8")))
+        values = json.loads(file.read_text("utf-8"))
+        if "mosaic" in values:  # runs begun before it was a key of each stage
+            share = values.pop("mosaic")
+            values["stages"] = [{"mosaic": share} | stage for stage in values["stages"]]
+        return Settings(**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"run.json must hold the settings of a run. Received: {file} ({error})") from None
 

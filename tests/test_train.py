@@ -1,6 +1,7 @@
 """The whole training street on four tiny pictures, and resuming it after a kill."""
 
 import csv
+import json
 import signal
 import subprocess
 import sys
@@ -308,6 +309,15 @@ def test_a_flag_goes_before_the_stages_of_a_recipe(mini_voc, tmp_path, monkeypat
     for flags in ([], ["--mosaic", "0"]):
         assert CliRunner().invoke(main, [*command, *flags], catch_exceptions=False).exit_code == 0
     assert [[stage.mosaic for stage in settings.stages] for settings in seen] == [[0.25, 0.5], [0, 0]]
+
+
+def test_a_run_begun_with_one_share_of_mosaics_for_all_stages_can_be_resumed(all_random, tmp_path):
+    RunFolder(tmp_path).write_settings(all_random)
+    values = json.loads((tmp_path / "run.json").read_text()) | {"mosaic": 0.4}
+    for stage in values["stages"]:
+        del stage["mosaic"]
+    (tmp_path / "run.json").write_text(json.dumps(values))
+    assert [stage.mosaic for stage in read_settings(tmp_path).stages] == [0.4, 0.4]
 
 
 def test_every_stage_has_its_own_share_of_mosaics(mini_voc, start, tmp_path, monkeypatch):
