@@ -42,14 +42,21 @@ class Views:
 
     def __call__(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """View i: (S, S, 3) float32 preprocessed, (M, 4) boxes, (M,) labels."""
+        image, boxes, labels = self.picture(i)
+        return self.prepare(image), boxes, labels
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 -> (S, S, 3) float32 preprocessed."""
+        return preprocess(image, self.spec.image_size, self.preprocessing)
+
+    def picture(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """View i before preprocessing: (H, W, 3) uint8, (M, 4) boxes, (M,) labels."""
         rng = np.random.default_rng([self.seed, i]) if self._augment and self.mosaic else None
         if rng and rng.random() < self.mosaic:
             chosen = [i, *rng.integers(len(self.samples), size=3)]
             parts = [self._view(n, [self.seed, i, place]) for place, n in enumerate(chosen, start=2)]
-            image, boxes, labels = mosaic(parts, tuple(rng.uniform(0.3, 0.7, 2)))
-        else:
-            image, boxes, labels = self._view(i, [self.seed, i])
-        return preprocess(image, self.spec.image_size, self.preprocessing), boxes, labels
+            return mosaic(parts, tuple(rng.uniform(0.3, 0.7, 2)))
+        return self._view(i, [self.seed, i])
 
     def _view(self, i: int, seeds: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A view of sample i, before preprocessing."""
@@ -147,12 +154,15 @@ class Batches(keras.utils.PyDataset):
         rows = [self._get(int(i)) for i in chosen[device * size : (device + 1) * size]]
         inputs = [row[0] if isinstance(row[0], list) else [row[0]] for row in rows]
         stacked = [np.stack(maps) for maps in zip(*inputs, strict=True)]
+        return (stacked[0] if len(stacked) == 1 else tuple(stacked)), self.targets(rows)
+
+    def targets(self, rows: list[tuple]) -> object:
+        """What the network must give for these rows of `get`."""
         targets = [encode_targets(self._spec, self._anchors, boxes, labels) for _, boxes, labels in rows]
         classes = np.stack([c for c, _ in targets])
         deltas = np.stack([d for _, d in targets])
         matched = (classes > 0)[..., None].astype(np.float32)
-        boxes = np.concatenate([deltas, matched], axis=-1)
-        return (stacked[0] if len(stacked) == 1 else tuple(stacked)), (classes, boxes)
+        return classes, np.concatenate([deltas, matched], axis=-1)
 
     def sample_indices(self, index: int) -> list[int]:
         """Which samples batch `index` is made of."""

@@ -169,6 +169,7 @@ def frozen_features(
     folder: Path,
     say: Callable,
     track: Callable,
+    beside: Callable | None = None,
 ) -> tuple[Callable, Callable]:
     """Put the compiled front behind views, through a cache on disk if wanted.
 
@@ -179,6 +180,7 @@ def frozen_features(
         cache_views: views of each training sample to cache; 0: none, the front runs every time.
         folder: where caches lie.
         say, track: as in `ssd.train.train`.
+        beside: gives one more map of each training picture, (H, W, 3) uint8, and has a `key` as views do.
     Returns:
         two functions, view index -> (maps, boxes, labels).
     """
@@ -188,17 +190,21 @@ def frozen_features(
         plain, step = views.plain(), max(1, len(views.samples) // CALIBRATION)
         pictures = [plain(i)[0] for i in range(0, len(views.samples), step)]
     compiled = CompiledFront(front, pictures)
-    both = ((views, cache_views, "training"), (val_views, min(cache_views, 1), "validation"))
+    both = (
+        (views, cache_views, "training", beside),
+        (val_views, min(cache_views, 1), "validation", None),
+    )
     getters = []
-    for source, repeats, text in both:
-        through = _through(compiled, source)
+    for source, repeats, text, more in both:
+        through = _through(compiled, source, more)
         if not repeats:
             getters.append(through)
             continue
-        key = source.key | {"front": digest(front), "precision": precision}
+        key = source.key | {"front": digest(front), "precision": precision} | (more.key if more else {})
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
         count = len(source.samples) * repeats
-        cache = FeatureCache(folder / f"{count}-views-{name}", compiled.shapes, count, key)
+        shapes = [*compiled.shapes, *([more.shape] if more else [])]
+        cache = FeatureCache(folder / f"{count}-views-{name}", shapes, count, key)
         missing = cache.missing()
         say(f"{text} features: {count} views, {cache.size_bytes / 1e9:.1f} GB in {cache.folder}")
         for _ in track(cache.fill(through, missing), f"{text} features", len(missing)):
@@ -210,10 +216,26 @@ def frozen_features(
 CALIBRATION = 24  # pictures that int8 is calibrated on; ImageNet features need no more
 
 
-def _through(compiled: CompiledFront, source: Callable) -> Callable:
+def leading_to(model: keras.Model, name: str) -> tuple[keras.KerasTensor, set[str]]:
+    """What a layer of a model gives, and the names of all layers that this takes, its own too."""
+    tensor = _node(model, model.get_layer(name)).output_tensors[0]
+    found, wanted = set(), {id(tensor)}
+    for layer in model.layers[::-1]:
+        node = _node(model, layer)
+        if wanted & {id(t) for t in node.output_tensors}:
+            found.add(layer.name)
+            wanted |= {id(t) for t in node.input_tensors}
+    return tensor, found
+
+
+def _through(compiled: CompiledFront, source: Callable, beside: Callable | None) -> Callable:
     def get(i: int) -> tuple:
-        picture, boxes, labels = source(i)
-        maps = compiled(picture)
+        if beside:
+            image, boxes, labels = source.picture(i)
+            maps = [*compiled(source.prepare(image)), beside(image)]
+        else:
+            picture, boxes, labels = source(i)
+            maps = compiled(picture)
         if not all(np.isfinite(values).all() for values in maps):
             photo = source.samples[i % len(source.samples)].path
             raise ValueError(

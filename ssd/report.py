@@ -17,6 +17,7 @@ NEEDED = "stage val_mAP val_loss seconds stage_number trainable frozen seconds_a
 CURVES = (
     ("loss", {"loss": "training", "val_loss": "validation"}, False),
     ("parts of the training loss", {"confidence_loss": "confidence", "location_loss": "location"}, False),
+    ("distance from the hint", {"hint_loss": "training"}, False),
     (
         "accuracy",
         {
@@ -104,17 +105,20 @@ def worst_photos(folder: Path, data: RunData) -> list[Picture]:
 
 def curve_pictures(rows: list[dict], title: str, columns: dict[str, str], is_share: bool) -> list[Picture]:
     """A figure on a linear and one on a logarithmic axis; shares of 1 show there how much is missing."""
-    columns = {key: label for key, label in columns.items() if key in rows[0]}
+    columns = {key: label for key, label in columns.items() if any(row.get(key) is not None for row in rows)}
     pictures = []
+    if not columns:
+        return pictures
     for log in (False, True):
         figure = new_figure()
         axes = figure.axes[0]
         for key, label in columns.items():
-            values = [row[key] for row in rows]
+            mine = [row for row in rows if row[key] is not None]
+            values = [row[key] for row in mine]
             values = [1 - v for v in values] if log and is_share else values
             # A single epoch is a point, which a line would not show.
             marker = "o" if len(rows) < 30 else None
-            axes.plot([row["epoch"] for row in rows], values, label=label, marker=marker, markersize=3)
+            axes.plot([row["epoch"] for row in mine], values, label=label, marker=marker, markersize=3)
         log = log and any(line.get_ydata().max() > 0 for line in axes.get_lines())
         name = f"1 minus {title}" if log and is_share else title[0].upper() + title[1:]
         if log:

@@ -64,7 +64,7 @@ class Steps(keras.callbacks.Callback):
         self._seconds.append(now - self._before)
         self._before = now
         own = {name: float(logs[key]) for key, name in self._logs.items()}
-        if not math.isfinite(own["loss"]):
+        if not math.isfinite(own[self._logs["loss"]]):
             terms = [name for name in own if name.endswith("_loss") and not math.isfinite(own[name])]
             self._fail(" and ".join(f"{name} {own[name]}" for name in terms or ["loss"]), "the loss", batch)
         self._watcher.batch_ended({"learning_rate": rate(self.model.optimizer), **own})

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd.backend import EXPORTS, keras
+from ssd.backend import COMPILES, EXPORTS, keras
 from ssd.batches import Batches, Views
 from ssd.card import card_to_json
 from ssd.datasets.read import read_split
 from ssd.distribute import Devices
 from ssd.features import digest, frozen_features, split_model
+from ssd.hint import HINT_LOGS, Hint, HintBatches, check_hint, compile_hinted, hinted_model, scale_bridge
 from ssd.history import AP
-from ssd.model import set_precision
+from ssd.model import BRIDGE, set_precision
 from ssd.optimizers import (
     averaged,
     has_converged,
@@ -84,7 +85,7 @@ def train(
     splits = {settings.split: samples, settings.val_split: val_samples}
     run.write_text("data.json", data_to_json(settings.class_names, splits, settings.val_split))
     if (factors := meta.get("factors")) is None:
-        factors = _scale_fc6(model, val_views, devices) if "fc6" in new else _factor_of_fc6(model)
+        factors = _scale_fc6(model, val_views, devices) if "fc6" in new else factors_of_sizes(model)
     if arrays:
         restore(arrays, model)
     front_runs = settings.front if EXPORTS else "keras"
@@ -114,16 +115,21 @@ def train(
         with devices.scope():
             front, back = split_model(model, trainable) if front_runs != "keras" else (None, model)
         get, get_val = views.with_mosaic(stage.mosaic), val_views
+        hint = Hint(settings, stage.hint, views, say, track) if stage.hint else None
+        if hint and not factors.keys() & set(BRIDGE):
+            factors |= scale_bridge(hint, model, stage.hint, new, views)
         if front is not None:
             folder = Path(settings.cache or run.path / "cache")
             with devices.chief_first():
                 get, get_val = frozen_features(
-                    front, get, val_views, front_runs, stage.cache_views, folder, say, track
+                    front, get, val_views, front_runs, stage.cache_views, folder, say, track, hint
                 )
+        elif hint:
+            get = hint.views(get)
         set_precision(model, stage.precision)
         repeats = stage.cache_views if front is not None and stage.cache_views else None
         options = {"spec": spec, "batch_size": settings.batch_size, "workers": settings.workers}
-        batches = Batches(
+        batches = (HintBatches if hint else Batches)(
             get, len(samples), seed=settings.seed, drop_rest=True, views_per_sample=repeats, **options
         )
         val_batches = Batches(get_val, len(val_samples), **options)
@@ -133,8 +139,14 @@ def train(
         rates = variable_factors(model, slower | factors)
         with devices.scope():
             optimizer = make_optimizer(stage, batches.total * stage.epochs, rates)
-            compile_stage(back, optimizer, stage)
-        alone = devices.alone(back)
+            if hint:
+                back.compile(jit_compile=COMPILES)  # for validation
+                fitted = hinted_model(back, stage.hint, hint)
+                compile_hinted(fitted, optimizer, hint)
+            else:
+                fitted = back
+                compile_stage(back, optimizer, stage)
+        alone, reports = devices.alone(back), HINT_LOGS if hint else LOGS
         # Batches of the next epoch that are done, and what they reported.
         done, parts = (meta.get("done", 0), meta.get("parts", [])) if epoch == meta.get("epoch") else (0, [])
         if arrays and (epoch > first or done):
@@ -149,11 +161,11 @@ def train(
                 optimizer.learning_rate = plateau_rate(stage, [row["val_loss"] for row in past])
             started = time.monotonic()
             watcher.epoch_started(epoch + 1, last, batches.total, done, settings.batch_size)
-            steps = Steps(watcher, batches, samples, epoch + 1)
+            steps = Steps(watcher, batches, samples, epoch + 1, reports)
             while done < batches.total:
                 count = min(settings.save_every, batches.total - done)
                 batches.start_epoch(epoch, done, done + count)
-                parts.append([count, _fit(back, batches, steps, devices)])
+                parts.append([count, _fit(fitted, batches, steps, devices, reports)])
                 done += count
                 if done < batches.total:
                     run.save_state(
@@ -220,20 +232,25 @@ def plan_stages(
     if not stages:
         raise ValueError("a stage must train layers. Received: 'bridge' alone, and no layer is new")
     plan = [(stage, choose_layers(model, stage.layers, new, groups=groups) - frozen) for stage in stages]
+    plan = [(s, check_hint(model, s, trained) if s.hint else trained) for s, trained in plan]
     if empty := [stage.layers for stage, trained in plan if not trained]:
         raise ValueError(f"a stage must train layers. Received: {empty[0]!r} and --freeze {freeze!r}")
-    if left := new - plan[0][1]:
+    # Stages with a hint train some of the new layers, the first one without a hint all the others.
+    first = next((i for i, stage in enumerate(stages) if not stage.hint), len(stages) - 1)
+    if left := new.difference(*(trained for _, trained in plan[: first + 1])):
         why = f" and --freeze {freeze!r}" if left & frozen else ""
         raise ValueError(
             "the first stage must train every layer that has no weights yet (word: bridge). "
-            f"Received: {stages[0].layers!r}{why}, which leaves out {', '.join(sorted(left))}"
+            f"Received: {stages[first].layers!r}{why}, which leaves out {', '.join(sorted(left))}"
         )
     return plan
 
 
-def _fit(back: keras.Model, batches: Batches, steps: Steps, devices: Devices) -> dict[str, float]:
-    history = devices.fit(back, batches, [steps])
-    return {own: float(history[keras_name][-1]) for keras_name, own in LOGS.items()}
+def _fit(
+    model: keras.Model, batches: Batches, steps: Steps, devices: Devices, logs: dict
+) -> dict[str, float]:
+    history = devices.fit(model, batches, [steps])
+    return {own: float(history[keras_name][-1]) for keras_name, own in logs.items()}
 
 
 def _mean(parts: list) -> dict[str, float]:
@@ -257,16 +274,27 @@ def _scale_fc6(model: keras.Model, views: Views, devices: Devices) -> dict[str, 
     return {"fc6": 1 / size}
 
 
-def _factor_of_fc6(model: keras.Model) -> dict[str, float]:
-    """The factor of the learning rate of an fc6 that has its weights: how small they are beside He's start.
+def factors_of_sizes(model: keras.Model) -> dict[str, float]:
+    """Factors of the learning rate of layers that have their weights: how small or large they are.
 
-    Adam's steps have one size whatever they change: a kernel that `_scale_fc6` made small would be gone
-    after a few of them.
+    Adam's steps have one size whatever they change: an fc6 that `_scale_fc6` made small would be gone
+    after a few of them, and a bridge that learned from a hint, whose maps are large, would stay as it is.
     """
-    if "fc6" not in (layer.name for layer in model.layers):
-        return {}
-    kernel = model.get_layer("fc6").get_weights()[0]
-    return {"fc6": min(1.0, float(np.sqrt(np.mean(np.square(kernel)) * np.prod(kernel.shape[:-1]) / 2)))}
+    layers = {layer.name: layer for layer in model.layers if layer.name in ("fc6", *BRIDGE)}
+    sizes = {name: _size(layer) for name, layer in layers.items()}
+    unusual = {n: size for n, size in sizes.items() if n in BRIDGE and not 1 / _USUAL < size < _USUAL}
+    return unusual | ({"fc6": min(1.0, sizes["fc6"])} if "fc6" in sizes else {})
+
+
+_USUAL = 2.5  # times He's start, or a part of it: a bridge that is trained on boxes alone stays within
+
+
+def _size(layer: keras.layers.Layer) -> float:
+    """Root mean square of a kernel, in units of He's start."""
+    kernel = layer.get_weights()[0]
+    transposed = isinstance(layer, keras.layers.Conv2DTranspose)  # its inputs are the last axis
+    inputs = kernel.size // kernel.shape[-2 if transposed else -1]
+    return float(np.sqrt(np.mean(np.square(kernel)) * inputs / 2))
 
 
 def _silent(text: str) -> None:

@@ -26,7 +26,7 @@ from ssd.run import RunFolder, Settings, read_settings
 from ssd.spec import SPECS
 from ssd.stages import Stage, choose_layers, freeze_all_but, parse_stages
 from ssd.start import start_from_imagenet
-from ssd.train import _factor_of_fc6, plan_stages, train
+from ssd.train import factors_of_sizes, plan_stages, train
 
 SSD = Path(sys.executable).with_name("ssd")
 
@@ -84,7 +84,7 @@ def test_a_small_fc6_is_trained_on_with_small_steps(model):
     try:
         for size, factor in ((1, 1), (11.5, 1 / 11.5), (0.5, 1)):
             fc6.set_weights([he / size, bias])
-            assert _factor_of_fc6(model)["fc6"] == pytest.approx(factor, rel=1e-4)
+            assert factors_of_sizes(model)["fc6"] == pytest.approx(factor, rel=1e-4)
     finally:
         fc6.set_weights([kernel, bias])
 
@@ -345,7 +345,7 @@ def test_bad_input_is_one_line(mini_voc, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     assert "--recipe has its own stages" in stderr_of(mini_voc, "--recipe", "bridge", "--stages", "all:1")
-    assert "a TOML file or one of bridge, default-model, paper, scratch-bn, small-data" in stderr_of(
+    assert "a TOML file or one of bridge, default-model, hint, paper, scratch-bn, small-data" in stderr_of(
         mini_voc, "--recipe", "none"
     )
 

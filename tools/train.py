@@ -28,7 +28,7 @@ from ssd.cli import fail, numbers, run, track
 )
 @click.option(
     "--recipe",
-    help="A TOML file, or one of bridge, default-model, paper, scratch-bn, small-data, in place of --stages.",
+    help="A TOML file, or one of bridge, default-model, hint, paper, scratch-bn, small-data, in place of --stages.",
 )
 @click.option("--learning-rate", default="5e-4,1e-4", show_default=True, help="Peak; one, or one a stage.")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)

@@ -41,6 +41,8 @@ class ClassStage(Stage):
                 "plateau_factor of a stage must be between 0 and 1, least_rate and step_decay 0 or more. "
                 f"Received: {self.plateau_factor}, {self.least_rate}, {self.step_decay}"
             )
+        if self.hint:
+            raise ValueError(f"hint must be of a stage of a detector. Received: {self.hint!r}")
         if self.step_decay and self.schedule != "plateau":
             raise ValueError(f"step_decay must go with the schedule plateau. Received: {self.schedule!r}")
 
