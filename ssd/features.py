@@ -180,7 +180,7 @@ def frozen_features(
         cache_views: views of each training sample to cache; 0: none, the front runs every time.
         folder: where caches lie.
         say, track: as in `ssd.train.train`.
-        beside: gives one more map of each training picture, (H, W, 3) uint8, and has a `key` as views do.
+        beside: gives more maps of each training picture, (H, W, 3) uint8, and has their `shapes` and a `key`.
     Returns:
         two functions, view index -> (maps, boxes, labels).
     """
@@ -203,7 +203,7 @@ def frozen_features(
         key = source.key | {"front": digest(front), "precision": precision} | (more.key if more else {})
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
         count = len(source.samples) * repeats
-        shapes = [*compiled.shapes, *([more.shape] if more else [])]
+        shapes = [*compiled.shapes, *(more.shapes if more else [])]
         cache = FeatureCache(folder / f"{count}-views-{name}", shapes, count, key)
         missing = cache.missing()
         say(f"{text} features: {count} views, {cache.size_bytes / 1e9:.1f} GB in {cache.folder}")
@@ -232,7 +232,7 @@ def _through(compiled: CompiledFront, source: Callable, beside: Callable | None)
     def get(i: int) -> tuple:
         if beside:
             image, boxes, labels = source.picture(i)
-            maps = [*compiled(source.prepare(image)), beside(image)]
+            maps = [*compiled(source.prepare(image)), *beside(image)]
         else:
             picture, boxes, labels = source(i)
             maps = compiled(picture)
@@ -273,7 +273,7 @@ def _frozen_prefix(model: keras.Model, trainable: set[str]) -> set[str]:
 
 
 def _frontier(model: keras.Model, frozen: set[str]) -> list[keras.KerasTensor]:
-    """The tensors that leave the frozen part, in the order of the layers that take them."""
+    """The tensors that leave the frozen part: in the order of the layers that take them, then outputs."""
     made = {
         id(t) for layer in model.layers if layer.name in frozen for t in _node(model, layer).output_tensors
     }
@@ -281,4 +281,5 @@ def _frontier(model: keras.Model, frozen: set[str]) -> list[keras.KerasTensor]:
     for layer in model.layers:
         if layer.name not in frozen:
             taken |= {id(t): t for t in _node(model, layer).input_tensors if id(t) in made}
+    taken |= {id(t): t for t in model.outputs if id(t) in made}
     return list(taken.values())

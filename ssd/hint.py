@@ -1,4 +1,4 @@
-"""A hint: what a layer of another detector gives for a picture, as the target of a stage.
+"""A hint: what layers of another detector, the teacher, give for a picture, as the target of a stage.
 
 Bridging layers that give what the old extractor gave need no boxes to learn it from, and the detector
 behind them is of use from the first epoch.
@@ -16,10 +16,11 @@ from ssd.checkpoint import read_ledger
 from ssd.distribute import sum_over_devices
 from ssd.features import CALIBRATION, CompiledFront, digest, leading_to
 from ssd.images import preprocess
-from ssd.model import BRIDGE
+from ssd.model import BRIDGE, OUTPUTS
 from ssd.run import Settings
 from ssd.stages import Stage
 from ssd.transfer.load import build_transferred
+from ssd.transfer.plan import Options
 from ssd.transfer.target import choose_target, find_source
 
 ops = keras.ops
@@ -28,53 +29,61 @@ HINT_LOGS = {"loss": "hint_loss"}  # as `ssd.steps.LOGS`
 
 
 class Hint:
-    """The detector that a run starts from, with its own extractor, up to a layer: picture -> map.
+    """A teacher, with its own extractor, up to the layers of a hint: picture -> maps.
 
     Args:
-        settings: of the run; `init` names the detector.
-        layer: name of the layer.
+        settings: of the run.
+        stage: names the layers, and the teacher if that is not the detector that the run starts from.
         views: of training; a few calibrate the compiled network.
         say, track: as in `ssd.train.train`.
     Raises:
         ValueError: no such layer, or one that leads to it has no trained weights in the file.
     """
 
-    def __init__(self, settings: Settings, layer: str, views: Views, say: Callable, track: Callable) -> None:
+    def __init__(
+        self, settings: Settings, stage: Stage, views: Views, say: Callable, track: Callable
+    ) -> None:
         if not EXPORTS:
             raise ValueError(
                 f"a stage with a hint needs KERAS_BACKEND=tensorflow. Received: {keras.backend.backend()}"
             )
-        path, options = find_source(settings.init, settings.transfer, say=say, track=track)
-        options = replace(options, first=None, last=None, skip=())  # its own extractor too
-        card = choose_target(path, options, "hint", settings.spec, classes=settings.class_names)
+        self.layers = stage.hint.split("+")
+        options = Options() if stage.teacher else settings.transfer
+        path, options = find_source(stage.teacher or settings.init, options, say=say, track=track)
+        # All of its extractor; of its heads, whose classes may be others, nothing unless they are asked for.
+        skip = () if set(self.layers) & set(OUTPUTS) else ("*_mbox_*",)
+        options = replace(options, first=None, last=None, skip=skip)
+        card = choose_target(path, options, "hint", classes=settings.class_names)
         teacher, ledger = build_transferred(card, path, options, "random", settings.seed, say, track)
-        target, names = leading_to(teacher, _known(layer, teacher))
+        targets, names = _targets(teacher, self.layers)
         stored = read_ledger(path)
         if lost := (ledger.new | (stored.new if stored else set())) & names:
             raise ValueError(
-                f"a hint needs trained weights up to {layer}. Received: {path}, without {', '.join(lost)}"
+                f"a hint needs trained weights up to {stage.hint}. Received: {path}, without "
+                + ", ".join(sorted(lost))
             )
-        self.shape = tuple(target.shape[1:])
+        self.shapes = [tuple(target.shape[1:]) for target in targets]
         self._size, self._preprocessing = card.ssd_spec.image_size, card.preprocessing
-        front = keras.Model(teacher.input, target)
-        self.key = {"hint": digest(front), "hint_layer": layer}
+        front = keras.Model(teacher.input, targets)
+        self.key = {"hint": digest(front), "hint_layers": self.layers}
         plain, step = views.plain(), max(1, len(views.samples) // CALIBRATION)
         images = [plain.picture(i)[0] for i in range(0, len(views.samples), step)]
         quantised = settings.front != "f32"
-        say(f"the hint is {layer} of {path}" + ", in int8" * quantised)
+        say(f"the hint is {stage.hint} of {path}" + ", in int8" * quantised)
         self._compiled = CompiledFront(front, [self._prepare(i) for i in images] if quantised else None)
-        self.scale = _rms(np.stack([self(image) for image in images]))
+        maps = [self(image) for image in images]
+        self.scales = [_rms(np.stack(column)) for column in zip(*maps, strict=True)]
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (h, w, c) float32."""
-        return self._compiled(self._prepare(image))[0]
+    def __call__(self, image: np.ndarray) -> list[np.ndarray]:
+        """(H, W, 3) uint8 -> a float32 map a layer."""
+        return self._compiled(self._prepare(image))
 
     def views(self, views: Views) -> Callable:
-        """View index -> ([picture, map], boxes, labels), where no frozen front stands before the stage."""
+        """View index -> ([picture, *maps], boxes, labels), where no frozen front stands before the stage."""
 
         def get(i: int) -> tuple:
             image, boxes, labels = views.picture(i)
-            return [views.prepare(image), self(image)], boxes, labels
+            return [views.prepare(image), *self(image)], boxes, labels
 
         return get
 
@@ -83,18 +92,18 @@ class Hint:
 
 
 class HintBatches(Batches):
-    """Batches whose target is the last of the maps that `get` gives."""
+    """Batches whose targets are the last `hints` of the maps that `get` gives."""
 
-    def __init__(self, get: Callable, *args: object, **options: object) -> None:
+    def __init__(self, get: Callable, *args: object, hints: int, **options: object) -> None:
         def split(i: int) -> tuple:
-            *inputs, target = get(i)[0]
-            return inputs, target, None
+            maps = get(i)[0]
+            return maps[:-hints], maps[-hints:], None
 
         super().__init__(split, *args, **options)
 
-    def targets(self, rows: list[tuple]) -> np.ndarray:
-        """(B, h, w, c) float32."""
-        return np.stack([target for _, target, _ in rows])
+    def targets(self, rows: list[tuple]) -> tuple[np.ndarray, ...]:
+        """A float32 array of the batch a layer of the hint."""
+        return tuple(np.stack(column) for column in zip(*(maps for _, maps, _ in rows), strict=True))
 
 
 class HintLoss(keras.losses.Loss):
@@ -110,27 +119,30 @@ class HintLoss(keras.losses.Loss):
         return ops.sum(squares) / sum_over_devices(ops.sum(ops.ones_like(squares)))
 
 
-def hinted_model(back: keras.Model, layer: str, hint: Hint) -> keras.Model:
-    """A model, or its part behind the frozen layers, up to the layer that learns from a hint.
+def hinted_model(back: keras.Model, hint: Hint) -> keras.Model:
+    """A model, or its part behind the frozen layers, up to the layers that learn from a hint.
 
     Raises:
-        ValueError: the layer's map has another shape than the hint.
+        ValueError: a layer's map has another shape than its hint.
     """
-    target, _ = leading_to(back, layer)
-    if tuple(target.shape[1:]) != hint.shape:
-        raise ValueError(
-            f"{layer} must have the shape of its hint, {hint.shape}. Received: {tuple(target.shape[1:])}"
-        )
-    return keras.Model(back.inputs, target)
+    targets, _ = _targets(back, hint.layers)
+    for layer, target, shape in zip(hint.layers, targets, hint.shapes, strict=True):
+        if tuple(target.shape[1:]) != shape:
+            raise ValueError(
+                f"{layer} must have the shape of its hint, {shape}. Received: {tuple(target.shape[1:])}"
+            )
+    return keras.Model(back.inputs, targets)
 
 
 def compile_hinted(model: keras.Model, optimizer: keras.Optimizer, hint: Hint) -> None:
-    """Give a model of `hinted_model` its loss and its optimiser."""
-    model.compile(optimizer, loss=HintLoss(hint.scale), jit_compile=COMPILES)
+    """Give a model of `hinted_model` its loss, the mean over the layers, and its optimiser."""
+    losses = [HintLoss(scale) for scale in hint.scales]
+    shares = [1 / len(losses)] * len(losses)
+    model.compile(optimizer, loss=losses, loss_weights=shares, jit_compile=COMPILES)
     optimizer.build(model.trainable_variables)
 
 
-def scale_bridge(hint: Hint, model: keras.Model, layer: str, new: set[str], views: Views) -> dict[str, float]:
+def scale_bridge(hint: Hint, model: keras.Model, new: set[str], views: Views) -> dict[str, float]:
     """Bring random bridging layers to the sizes of what they are fed and of their hint.
 
     Maps of ImageNet's VGG16 are two orders larger than what a random start gives. A kernel times that,
@@ -139,7 +151,6 @@ def scale_bridge(hint: Hint, model: keras.Model, layer: str, new: set[str], view
     Args:
         hint: of the stage.
         model: the detector; the kernels of new bridging layers are changed.
-        layer: that learns from the hint.
         new: layers whose weights are random.
         views: of training; a few are measured.
     Returns:
@@ -147,17 +158,41 @@ def scale_bridge(hint: Hint, model: keras.Model, layer: str, new: set[str], view
     """
     plain = views.plain()
     pictures = np.stack([plain(i)[0] for i in range(min(8, len(views.samples)))])
-    target, names = leading_to(model, layer)
-    factors = {}
-    if BRIDGE[0] in names & new:
-        fed = keras.Model(model.input, model.get_layer(BRIDGE[0]).input)
-        factors[BRIDGE[0]] = 1 / _rms(fed.predict_on_batch(pictures))
-        _multiply(model.get_layer(BRIDGE[0]), factors[BRIDGE[0]])
-    if layer in BRIDGE and layer in new:
-        given = _rms(keras.Model(model.input, target).predict_on_batch(pictures))
-        factors[layer] = factors.get(layer, 1.0) * hint.scale / given
-        _multiply(model.get_layer(layer), hint.scale / given)
+    first, factors = BRIDGE[0], {}
+    if first in new:
+        fed = keras.Model(model.input, model.get_layer(first).input)
+        factors[first] = 1 / _rms(fed.predict_on_batch(pictures))
+        _multiply(model.get_layer(first), factors[first])
+    for layer, scale in zip(hint.layers, hint.scales, strict=True):
+        if layer in BRIDGE and layer in new:
+            target, _ = leading_to(model, layer)
+            factor = scale / _rms(keras.Model(model.input, target).predict_on_batch(pictures))
+            factors[layer] = factors.get(layer, 1.0) * factor
+            _multiply(model.get_layer(layer), factor)
     return factors
+
+
+def check_hint(model: keras.Model, stage: Stage, trained: set[str]) -> set[str]:
+    """Those of the layers of a stage that lead to the layers of its hint.
+
+    Raises:
+        ValueError: there is no such layer, or none of the stage's leads to it.
+    """
+    names = {layer: _targets(model, [layer])[1] for layer in stage.hint.split("+")}
+    if lost := [layer for layer, leading in names.items() if not trained & leading]:
+        raise ValueError(
+            f"a stage must train layers that lead to its hint, {', '.join(lost)}. Received: {stage.layers!r}"
+        )
+    return trained & set().union(*names.values())
+
+
+def _targets(model: keras.Model, layers: list[str]) -> tuple[list[keras.KerasTensor], set[str]]:
+    """What layers give, and all that leads to them."""
+    known = [each.name for each in model.layers]
+    if unknown := [layer for layer in layers if layer not in known]:
+        raise ValueError(f"hint of a stage must be layers of {', '.join(known)}. Received: {unknown[0]!r}")
+    found = [leading_to(model, layer) for layer in layers]
+    return [tensor for tensor, _ in found], set().union(*(names for _, names in found))
 
 
 def _multiply(layer: keras.layers.Layer, factor: float) -> None:
@@ -167,24 +202,3 @@ def _multiply(layer: keras.layers.Layer, factor: float) -> None:
 
 def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float32))))
-
-
-def check_hint(model: keras.Model, stage: Stage, trained: set[str]) -> set[str]:
-    """Those of the layers of a stage that lead to the layer of its hint.
-
-    Raises:
-        ValueError: there is no such layer, or none of the stage's leads to it.
-    """
-    _, names = leading_to(model, _known(stage.hint, model))
-    if not trained & names:
-        raise ValueError(
-            f"a stage must train layers that lead to its hint, {stage.hint}. Received: {stage.layers!r}"
-        )
-    return trained & names
-
-
-def _known(layer: str, model: keras.Model) -> str:
-    names = [each.name for each in model.layers]
-    if layer not in names:
-        raise ValueError(f"hint of a stage must be a layer, one of {', '.join(names)}. Received: {layer!r}")
-    return layer

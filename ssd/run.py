@@ -57,8 +57,8 @@ class Settings:
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if self.save_every < 1:
             raise ValueError(f"save_every must be 1 or more. Received: {self.save_every}")
-        if not self.init and (hints := [stage.hint for stage in stages if stage.hint]):
-            raise ValueError(f"a stage with a hint needs --init, which gives it. Received: {hints[0]!r}")
+        if not self.init and (hints := [s.hint for s in stages if s.hint and not s.teacher]):
+            raise ValueError(f"a stage with a hint needs a teacher, or --init. Received: {hints[0]!r}")
         if self.front not in FRONTS:
             raise ValueError(f"front must be one of {', '.join(FRONTS)}. Received: {self.front!r}")
 

@@ -46,9 +46,8 @@ class Stage:
     location_weight: float = 1.0  # of the location loss
     negative_ratio: int = 3  # background anchors a match in the confidence loss
     label_smoothing: float = 0.0  # share of each class target that is spread over all classes
-    hint: str = (
-        ""  # a layer, such as conv4_1: learn to give what it gives in the detector of --init; no boxes
-    )
+    hint: str = ""  # layers joined with "+": learn, without boxes, to give what they give in the teacher
+    teacher: str = ""  # the detector of the hint, a file or a name; that of --init unless told
     precision: str = "auto"  # the layers compute in "bfloat16" or "float32"; "auto": what is faster here
 
     def __post_init__(self) -> None:

@@ -115,9 +115,9 @@ def train(
         with devices.scope():
             front, back = split_model(model, trainable) if front_runs != "keras" else (None, model)
         get, get_val = views.with_mosaic(stage.mosaic), val_views
-        hint = Hint(settings, stage.hint, views, say, track) if stage.hint else None
+        hint = Hint(settings, stage, views, say, track) if stage.hint else None
         if hint and not factors.keys() & set(BRIDGE):
-            factors |= scale_bridge(hint, model, stage.hint, new, views)
+            factors |= scale_bridge(hint, model, new, views)
         if front is not None:
             folder = Path(settings.cache or run.path / "cache")
             with devices.chief_first():
@@ -129,7 +129,8 @@ def train(
         set_precision(model, stage.precision)
         repeats = stage.cache_views if front is not None and stage.cache_views else None
         options = {"spec": spec, "batch_size": settings.batch_size, "workers": settings.workers}
-        batches = (HintBatches if hint else Batches)(
+        kind = partial(HintBatches, hints=len(hint.layers)) if hint else Batches
+        batches = kind(
             get, len(samples), seed=settings.seed, drop_rest=True, views_per_sample=repeats, **options
         )
         val_batches = Batches(get_val, len(val_samples), **options)
@@ -141,7 +142,7 @@ def train(
             optimizer = make_optimizer(stage, batches.total * stage.epochs, rates)
             if hint:
                 back.compile(jit_compile=COMPILES)  # for validation
-                fitted = hinted_model(back, stage.hint, hint)
+                fitted = hinted_model(back, hint)
                 compile_hinted(fitted, optimizer, hint)
             else:
                 fitted = back

@@ -48,21 +48,24 @@ def test_the_loss_by_hand():
     assert float(HintLoss(2.0)(hint, given)) == pytest.approx(2.25)
 
 
-def test_batches_take_the_last_map_as_the_target():
+def test_batches_take_the_last_maps_as_targets():
     def get(i: int) -> tuple:
-        return [np.full((2, 2, 1), i), np.full((3, 3, 1), -i)], np.zeros((0, 4)), np.zeros(0)
+        maps = [np.full((2, 2, 1), i), np.full((3, 3, 1), -i), np.full((1, 1, 5), 2 * i)]
+        return maps, np.zeros((0, 4)), np.zeros(0)
 
-    inputs, target = HintBatches(get, 4, SPECS["ssd300"], 2)[1]
+    inputs, targets = HintBatches(get, 4, SPECS["ssd300"], 2, hints=2)[1]
     assert inputs.shape == (2, 2, 2, 1)
     assert inputs[:, 0, 0, 0].tolist() == [2, 3]
-    assert target.shape == (2, 3, 3, 1)
-    assert target[:, 0, 0, 0].tolist() == [-2, -3]
+    assert [target.shape for target in targets] == [(2, 3, 3, 1), (2, 1, 1, 5)]
+    assert [target[:, 0, 0, 0].tolist() for target in targets] == [[-2, -3], [4, 6]]
 
 
-@pytest.mark.parametrize("layers", ["conv4_1", "conv1_1+conv4_1"])
-def test_the_same_weights_have_no_loss(mini_voc, start, tmp_path, layers):
-    # Behind a frozen front and from the picture on, the pictures of hint and network are the same views.
-    stage = Stage(layers, 1, 1e-9, weight_decay=0, precision="float32", hint="conv4_1")
+@pytest.mark.parametrize(
+    ("layers", "hint"), [("conv4_1", "conv4_1"), ("conv1_1+fc6", "conv4_3+fc7"), ("heads", "class_logits")]
+)
+def test_the_same_weights_have_no_loss(mini_voc, start, tmp_path, layers, hint):
+    # Behind a frozen front and from the picture on, the pictures of teacher and network are the same views.
+    stage = Stage(layers, 1, 1e-9, weight_decay=0, precision="float32", hint=hint, teacher=str(start))
     options = {"init": str(start), "front": "f32", "batch_size": 2}
     train(Settings((str(mini_voc),), NAMES, (stage,), **options), tmp_path / "run", lambda line: None)
     assert float(rows_of(tmp_path / "run")[0]["hint_loss"]) < 1e-6
@@ -138,20 +141,22 @@ def test_what_cannot_be_is_named():
     plan = plan_stages(model, (Stage("bridge", 1, hint="conv4_1"), Stage("all", 1)), new)
     assert plan[0][1] == {"conv4_0", "conv4_1"}  # fc6 leads to no hint
     assert "fc6" in plan[1][1]
-    with pytest.raises(ValueError, match=r"hint of a stage must be a layer, one of .*Received: 'conv4'"):
+    with pytest.raises(ValueError, match=r"hint of a stage must be layers of .*Received: 'conv4'"):
         plan_stages(model, (Stage("bridge", 1, hint="conv4"),), new)
     with pytest.raises(ValueError, match=r"layers that lead to its hint, conv4_1. Received: 'heads'"):
         plan_stages(model, (Stage("heads", 1, hint="conv4_1"),), new)
     with pytest.raises(ValueError, match=r"leaves out fc6"):
         plan_stages(model, (Stage("bridge", 1, hint="conv4_1"), Stage("heads", 1)), new)
-    with pytest.raises(ValueError, match=r"needs --init, which gives it. Received: 'conv4_1'"):
+    with pytest.raises(ValueError, match=r"lead to its hint, conv4_1. Received: 'fc6'"):
+        plan_stages(model, (Stage("fc6", 1, hint="conv4_1+fc7"),), new)
+    with pytest.raises(ValueError, match=r"needs a teacher, or --init. Received: 'conv4_1'"):
         Settings(("data",), NAMES, (Stage("bridge", 1, hint="conv4_1"),))
 
     class Other:
-        shape = (38, 38, 7)
+        layers, shapes = ("conv4_1",), ((38, 38, 7),)
 
     with pytest.raises(ValueError, match=r"the shape of its hint, \(38, 38, 7\). Received: \(38, 38, 512\)"):
-        hinted_model(model, "conv4_1", Other())
+        hinted_model(model, Other())
 
 
 def test_weights_that_no_training_has_seen_are_no_hint(mini_voc, start, tmp_path):
@@ -167,5 +172,5 @@ def test_the_recipe_needs_a_detector(mini_voc, tmp_path):
     command = ["train", str(mini_voc), "--recipe", "hint", "--out", str(tmp_path / "run")]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 1
-    assert "a stage with a hint needs --init" in result.output
+    assert "a stage with a hint needs a teacher, or --init" in result.output
     assert not (tmp_path / "run").exists()

@@ -89,7 +89,9 @@ def test_a_small_fc6_is_trained_on_with_small_steps(model):
         fc6.set_weights([kernel, bias])
 
 
-@pytest.mark.parametrize("trainable", [{"fc7"}, {"conv4_3_norm", "fc6"}, {"conv3_1"}])
+@pytest.mark.parametrize(
+    "trainable", [{"fc7"}, {"conv4_3_norm", "fc6"}, {"conv3_1"}, {"fc7_mbox_conf", "conv4_3_norm_mbox_conf"}]
+)
 def test_front_and_back_make_the_whole(model, trainable):
     front, back = split_model(model, trainable)
     assert not {layer.name for layer in front.layers} & trainable

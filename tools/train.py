@@ -28,7 +28,8 @@ from ssd.cli import fail, numbers, run, track
 )
 @click.option(
     "--recipe",
-    help="A TOML file, or one of bridge, default-model, hint, paper, scratch-bn, small-data, in place of --stages.",
+    help="A TOML file, or one of bridge, default-model, hint, paper, scratch-bn, small-data, in place of "
+    "--stages.",
 )
 @click.option("--learning-rate", default="5e-4,1e-4", show_default=True, help="Peak; one, or one a stage.")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
@@ -220,17 +221,24 @@ def _settings(
         if not recipe or key in told:
             parsed = tuple(replace(stage, **{key: value}) for stage in parsed)
     # A run may go on from another folder.
+    parsed = tuple(replace(stage, teacher=_absolute(stage.teacher)) for stage in parsed)
     for key in ("split", "val_split"):
         if Path(options[key]).suffix and Path(options[key]).is_file():
             options[key] = str(Path(options[key]).resolve())
     for key in ("init", "cache", "backbone_weights"):
         value = options[key]
-        if value and (key == "cache" or (value != "random" and Path(value).exists())):
-            options[key] = str(Path(value).resolve())
+        if value:
+            options[key] = str(Path(value).resolve()) if key == "cache" else _absolute(value)
     options["transfer"] = make_options(options)
     return Settings(
         tuple(str(Path(root).resolve()) for root in data), chosen, parsed, recipe=recipe, **options
     )
+
+
+def _absolute(name_or_path: str) -> str:
+    """The whole path of a file or folder that is there; any other name as it is."""
+    there = name_or_path not in ("", "random") and Path(name_or_path).exists()
+    return str(Path(name_or_path).resolve()) if there else name_or_path
 
 
 if __name__ == "__main__":
