@@ -16,8 +16,9 @@ from ssd.checkpoint import read_ledger
 from ssd.distribute import sum_over_devices
 from ssd.features import CALIBRATION, CompiledFront, digest, leading_to
 from ssd.images import preprocess
-from ssd.model import BRIDGE, OUTPUTS
+from ssd.model import OUTPUTS
 from ssd.run import Settings
+from ssd.sizes import root_mean_square
 from ssd.stages import Stage
 from ssd.transfer.load import build_transferred
 from ssd.transfer.plan import Options
@@ -72,7 +73,7 @@ class Hint:
         say(f"the hint is {stage.hint} of {path}" + ", in int8" * quantised)
         self._compiled = CompiledFront(front, [self._prepare(i) for i in images] if quantised else None)
         maps = [self(image) for image in images]
-        self.scales = [_rms(np.stack(column)) for column in zip(*maps, strict=True)]
+        self.scales = [root_mean_square(np.stack(column)) or 1.0 for column in zip(*maps, strict=True)]
 
     def __call__(self, image: np.ndarray) -> list[np.ndarray]:
         """(H, W, 3) uint8 -> a float32 map a layer."""
@@ -142,36 +143,6 @@ def compile_hinted(model: keras.Model, optimizer: keras.Optimizer, hint: Hint) -
     optimizer.build(model.trainable_variables)
 
 
-def scale_bridge(hint: Hint, model: keras.Model, new: set[str], views: Views) -> dict[str, float]:
-    """Bring random bridging layers to the sizes of what they are fed and of their hint.
-
-    Maps of ImageNet's VGG16 are two orders larger than what a random start gives. A kernel times that,
-    with a learning rate times that, trains as if the hint had been divided by it.
-
-    Args:
-        hint: of the stage.
-        model: the detector; the kernels of new bridging layers are changed.
-        new: layers whose weights are random.
-        views: of training; a few are measured.
-    Returns:
-        layer -> factor of its learning rate.
-    """
-    plain = views.plain()
-    pictures = np.stack([plain(i)[0] for i in range(min(8, len(views.samples)))])
-    first, factors = BRIDGE[0], {}
-    if first in new:
-        fed = keras.Model(model.input, model.get_layer(first).input)
-        factors[first] = 1 / _rms(fed.predict_on_batch(pictures))
-        _multiply(model.get_layer(first), factors[first])
-    for layer, scale in zip(hint.layers, hint.scales, strict=True):
-        if layer in BRIDGE and layer in new:
-            target, _ = leading_to(model, layer)
-            factor = scale / _rms(keras.Model(model.input, target).predict_on_batch(pictures))
-            factors[layer] = factors.get(layer, 1.0) * factor
-            _multiply(model.get_layer(layer), factor)
-    return factors
-
-
 def check_hint(model: keras.Model, stage: Stage, trained: set[str]) -> set[str]:
     """Those of the layers of a stage that lead to the layers of its hint.
 
@@ -193,12 +164,3 @@ def _targets(model: keras.Model, layers: list[str]) -> tuple[list[keras.KerasTen
         raise ValueError(f"hint of a stage must be layers of {', '.join(known)}. Received: {unknown[0]!r}")
     found = [leading_to(model, layer) for layer in layers]
     return [tensor for tensor, _ in found], set().union(*(names for _, names in found))
-
-
-def _multiply(layer: keras.layers.Layer, factor: float) -> None:
-    kernel, bias = layer.get_weights()
-    layer.set_weights([kernel * factor, bias])  # a bias that is not trained yet is zero
-
-
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float32))))

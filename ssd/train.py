@@ -6,15 +6,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from ssd.backend import COMPILES, EXPORTS, keras
 from ssd.batches import Batches, Views
 from ssd.card import card_to_json
 from ssd.datasets.read import read_split
 from ssd.distribute import Devices
 from ssd.features import digest, frozen_features, split_model
-from ssd.hint import HINT_LOGS, Hint, HintBatches, check_hint, compile_hinted, hinted_model, scale_bridge
+from ssd.hint import HINT_LOGS, Hint, HintBatches, check_hint, compile_hinted, hinted_model
 from ssd.history import AP
 from ssd.model import BRIDGE, set_precision
 from ssd.optimizers import (
@@ -29,6 +27,7 @@ from ssd.outcome import data_to_json, detections_to_json
 from ssd.recipe import recipe_to_toml
 from ssd.records import Detections, Sample
 from ssd.run import RunFolder, Settings, restore, shared_settings
+from ssd.sizes import factors_of_sizes, scale_bridge, scale_fc6
 from ssd.stages import Stage, bridge_layers, choose_layers, freeze_all_but, list_layers, settle_precision
 from ssd.start import start
 from ssd.steps import LOGS, Steps, compile_stage, rate
@@ -85,7 +84,7 @@ def train(
     splits = {settings.split: samples, settings.val_split: val_samples}
     run.write_text("data.json", data_to_json(settings.class_names, splits, settings.val_split))
     if (factors := meta.get("factors")) is None:
-        factors = _scale_fc6(model, val_views, devices) if "fc6" in new else factors_of_sizes(model)
+        factors = scale_fc6(model, val_views, devices) if "fc6" in new else factors_of_sizes(model)
     if arrays:
         restore(arrays, model)
     front_runs = settings.front if EXPORTS else "keras"
@@ -117,7 +116,7 @@ def train(
         get, get_val = views.with_mosaic(stage.mosaic), val_views
         hint = Hint(settings, stage, views, say, track) if stage.hint else None
         if hint and not factors.keys() & set(BRIDGE):
-            factors |= scale_bridge(hint, model, new, views)
+            factors |= scale_bridge(model, new, dict(zip(hint.layers, hint.scales, strict=True)), views)
         if front is not None:
             folder = Path(settings.cache or run.path / "cache")
             with devices.chief_first():
@@ -258,44 +257,6 @@ def _mean(parts: list) -> dict[str, float]:
     """Means over the batches of an epoch that was fitted in parts: [batches, means over them]."""
     total = sum(count for count, _ in parts)
     return {key: sum(count * logs[key] for count, logs in parts) / total for key in parts[0][1]}
-
-
-def _scale_fc6(model: keras.Model, views: Views, devices: Devices) -> dict[str, float]:
-    """Bring the start of fc6 to the size of what it is fed; the factors of its learning rate.
-
-    ImageNet's pool5 is an order larger than the unit scale that He's start assumes. A kernel
-    divided by it, with a learning rate divided by it, trains as if the input had been scaled.
-    """
-    fc6 = model.get_layer("fc6")
-    feed = keras.Model(model.input, fc6.input)
-    pictures = np.stack([views(i)[0] for i in range(min(8, len(views.samples)))])
-    size = devices.from_chief(lambda: float(np.sqrt(np.mean(np.square(feed.predict_on_batch(pictures))))))
-    kernel, bias = fc6.get_weights()
-    fc6.set_weights([kernel / size, bias])
-    return {"fc6": 1 / size}
-
-
-def factors_of_sizes(model: keras.Model) -> dict[str, float]:
-    """Factors of the learning rate of layers that have their weights: how small or large they are.
-
-    Adam's steps have one size whatever they change: an fc6 that `_scale_fc6` made small would be gone
-    after a few of them, and a bridge that learned from a hint, whose maps are large, would stay as it is.
-    """
-    layers = {layer.name: layer for layer in model.layers if layer.name in ("fc6", *BRIDGE)}
-    sizes = {name: _size(layer) for name, layer in layers.items()}
-    unusual = {n: size for n, size in sizes.items() if n in BRIDGE and not 1 / _USUAL < size < _USUAL}
-    return unusual | ({"fc6": min(1.0, sizes["fc6"])} if "fc6" in sizes else {})
-
-
-_USUAL = 2.5  # times He's start, or a part of it: a bridge that is trained on boxes alone stays within
-
-
-def _size(layer: keras.layers.Layer) -> float:
-    """Root mean square of a kernel, in units of He's start."""
-    kernel = layer.get_weights()[0]
-    transposed = isinstance(layer, keras.layers.Conv2DTranspose)  # its inputs are the last axis
-    inputs = kernel.size // kernel.shape[-2 if transposed else -1]
-    return float(np.sqrt(np.mean(np.square(kernel)) * inputs / 2))
 
 
 def _silent(text: str) -> None:

@@ -17,9 +17,10 @@ from ssd.hint import HintBatches, HintLoss, hinted_model
 from ssd.model import build_model
 from ssd.report import write_report
 from ssd.run import Settings
+from ssd.sizes import factors_of_sizes
 from ssd.spec import SPECS
 from ssd.stages import Stage
-from ssd.train import factors_of_sizes, plan_stages, train
+from ssd.train import plan_stages, train
 from ssd.transfer.plan import Options
 from ssd.watcher import Watcher
 

@@ -34,7 +34,7 @@ ROOMS = (
     "transfer.target "
     "| backend distribute backbones model loss checkpoint transfer.load transfer.write stages run recipe "
     "optimizers start batches exporters.graph exporters.openvino_file exporters.onnx_file "
-    "exporters.litert_file exporters.saved_model features hint steps validate train "
+    "exporters.litert_file exporters.saved_model features sizes hint steps validate train "
     "classify.input_stage classify.network classify.cifar classify.batches classify.run classify.start "
     "classify.evaluate classify.features classify.train classify.summary "
     "runtimes.saved_model runtimes.keras_file export"

@@ -23,10 +23,11 @@ from ssd.features import FeatureCache, split_model
 from ssd.history import TIMES
 from ssd.model import build_model
 from ssd.run import RunFolder, Settings, read_settings
+from ssd.sizes import factors_of_sizes
 from ssd.spec import SPECS
 from ssd.stages import Stage, choose_layers, freeze_all_but, parse_stages
 from ssd.start import start_from_imagenet
-from ssd.train import factors_of_sizes, plan_stages, train
+from ssd.train import plan_stages, train
 
 SSD = Path(sys.executable).with_name("ssd")
 
