@@ -148,6 +148,15 @@ def test_the_default_model_says_what_it_is(detector):
     assert detector.card.scores
 
 
+def test_the_second_model_finds_them_too(samples):
+    detector = Detector.load("ssd300_inceptionv3_animals6_v1")
+    assert detector.card.preprocessing.channel_order == "RGB"
+    for name, what in {"astronaut.jpg": "person", "chelsea.png": "cat"}.items():
+        found = detector(load_image(samples / name))
+        likely = found[found.scores >= 0.5]
+        assert [found.class_names[label] for label in likely.labels] == [what]
+
+
 def test_pictures_of_any_shape(detector):
     for shape in ((1, 1, 3), (7, 900, 3), (300, 300, 3)):
         found = detector(np.zeros(shape, np.uint8))
