@@ -116,7 +116,8 @@ def train(
         get, get_val = views.with_mosaic(stage.mosaic), val_views
         hint = Hint(settings, stage, views, say, track) if stage.hint else None
         if hint and not factors.keys() & set(BRIDGE):
-            factors |= scale_bridge(model, new, dict(zip(hint.layers, hint.scales, strict=True)), views)
+            random = new.difference(*(trained for _, trained in plan[: number - 1]))
+            factors |= scale_bridge(model, random, dict(zip(hint.layers, hint.scales, strict=True)), views)
         if front is not None:
             folder = Path(settings.cache or run.path / "cache")
             with devices.chief_first():

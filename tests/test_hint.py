@@ -116,6 +116,18 @@ def test_a_bridge_learns_what_the_old_extractor_gave(mini_voc, start, tmp_path):
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+def test_a_bridge_that_boxes_trained_keeps_its_size(mini_voc, start, tmp_path):
+    stages = (Stage("bridge", 1, 1e-9), Stage("bridge", 1, 1e-9, hint="conv4_1"))
+    options = {"init": str(start), "backbone": "vgg16", "cut": "block3_pool", "batch_size": 2}
+    options |= {"transfer": Options(first="conv4_2"), "backbone_weights": str(start), "front": "f32"}
+    train(Settings((str(mini_voc),), NAMES, stages, **options), tmp_path / "run", lambda line: None)
+    first, last = (
+        load_checkpoint(next((tmp_path / "run/checkpoints").glob(name)))[0].get_layer("conv4_1").get_weights()
+        for name in ("epoch-001-*", "epoch-002-*")
+    )
+    assert np.allclose(first[0], last[0], rtol=1e-3, atol=1e-6)
+
+
 def test_a_large_bridge_is_trained_on_with_large_steps():
     model = build_model(SPECS["ssd300"], 2, "vgg16", "block3_pool")
     before = factors_of_sizes(model)
