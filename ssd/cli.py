@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import click
 
+from ssd.stop import polite_kill
+
 # What `ssd --help` says of each, so that it need not import them.
 COMMANDS = {
     "bench": "Measure what detection costs on this CPU, against other runtimes and the machine's limits.",
@@ -51,11 +53,12 @@ def main() -> None:
 def run(call: Callable, *args: object, **options: object) -> object:
     """Call a library function; what it refuses becomes one line and exit status 1.
 
-    A missing package names the extra that brings it; Ctrl-C ends with status 130, and at once: a thread
-    that prepares pictures in C++ would abort the process if it saw Python end.
+    A missing package names the extra that brings it; Ctrl-C and SIGTERM end with status 130, and at once: a
+    thread that prepares pictures in C++ would abort the process if it saw Python end.
     """
     try:
-        return call(*args, **options)
+        with polite_kill():
+            return call(*args, **options)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

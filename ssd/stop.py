@@ -48,4 +48,21 @@ def stoppable() -> Iterator[Stop]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
+@contextmanager
+def polite_kill() -> Iterator[None]:
+    """SIGTERM as Ctrl-C from here on: KeyboardInterrupt, so that nothing is left half done."""
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:  # ignored, or heard by whoever began this
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 _END = object()

@@ -2,6 +2,10 @@
 
 import gc
 import json
+import signal
+import subprocess
+import sys
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +161,20 @@ def test_an_export_that_fails_the_gate_leaves_nothing(checkpoint, photos, tmp_pa
     with pytest.raises(ValueError, match="first apart at conv4_3_norm"):
         export_model(checkpoint, tmp_path / "m", gate=Gate(photos))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_is_killed_politely_leaves_nothing(checkpoint, tmp_path):
+    command = [Path(sys.executable).with_name("ssd"), "export", checkpoint, "--out", tmp_path / "model"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 240
+        while not (tmp_path / ".part-model").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        process.terminate()
+        errors = process.communicate(timeout=240)[1]
+    assert (process.returncode, list(tmp_path.iterdir())) == (130, []), errors
+    assert errors.splitlines()[-1] == "interrupted"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """ssd classify: train the network under the detector by itself, on folders of pictures."""
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,15 +199,12 @@ def _train(settings, folder: Path, tensorboard: bool) -> None:
         *([TensorBoard()] if tensorboard else []),
         *([table] if table else []),
     ]
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with Watchers(watchers) as watcher:
             best = train_classifier(settings, folder, say, shown, watcher)
     except KeyboardInterrupt:
         click.echo(f"\nstopped; go on with: ssd classify train --resume {folder}", err=True)
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
     click.echo(f"report: {folder / 'report.html'}")
     click.echo(f"best checkpoint: {best}\ninto a detector: ssd train DATA --backbone-weights {folder}")
 
@@ -363,10 +359,6 @@ def _resolved(weights: str | None) -> str | None:
         if weights and weights != "random" and Path(weights).exists()
         else weights
     )
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """ssd train: labelled photos in, a run folder with checkpoints out."""
 
-import signal
 from pathlib import Path
 
 import click
@@ -161,22 +160,14 @@ def _train(settings, folder: Path, tensorboard: bool) -> None:
         *([TensorBoard()] if tensorboard else []),
         *([table] if table else []),
     ]
-    # A polite kill ends like Ctrl-C; the last state is on disk in any case.
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with Watchers(watchers) as watcher:
             best = train(settings, folder, say, shown, watcher)
     except KeyboardInterrupt:
         click.echo(f"\nstopped; go on with: ssd train --resume {folder}", err=True)
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
     click.echo(f"report: {folder / 'report.html'}")
     click.echo(f"best checkpoint: {best}\ncompile it with: ssd export {best} --out MODEL")
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _stored(folder: Path):
