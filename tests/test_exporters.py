@@ -2,7 +2,6 @@
 
 import gc
 import json
-import signal
 import subprocess
 import sys
 import time
