@@ -104,7 +104,7 @@ def test_sliders_and_classes_filter_at_once(page, samples):
     page.uncheck("#classes input[value=person]")
     assert page.inner_text("#status") == "Found nothing."
     page.check("#classes input[value=person]")
-    page.fill("#score", "0.95")
+    page.fill("#score", "0.99")
     assert page.inner_text("#status") == "Found nothing."
 
 
@@ -121,7 +121,10 @@ def test_by_keyboard_alone(page):
     page.locator(FOUND).first.wait_for()
     press_until("#score")
     page.keyboard.press("End")
-    assert page.inner_text("#score-text") == "0.95"
+    assert page.inner_text("#score-text") == "0.99"
+    for _ in range(9):
+        page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#score-text") == "0.90"
     press_until("#classes input[value=cat]")
     page.keyboard.press("Space")
     assert page.inner_text("#status") == "Found nothing."
