@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 
 from ssd.backend import keras
+from ssd.beside import replacing
 from ssd.card import ModelCard, card_from_json, card_to_json
 from ssd.model import build_model
 from ssd.transfer.ledger import Ledger, ledger_from_json, ledger_to_json
@@ -31,14 +32,10 @@ def save_checkpoint(
     path = Path(path)
     if not path.name.endswith(SUFFIX):
         raise ValueError(f"a checkpoint must end in {SUFFIX}. Received: {path}")
-    beside = path.with_name(f".part-{path.name}")
-    try:
+    with replacing(path) as beside:
         model.save_weights(beside)
         with h5py.File(beside, "a") as file:
             describe_file(file, model, card, ledger)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def describe_file(file: h5py.File, model: keras.Model, card: ModelCard, ledger: Ledger | None) -> None:

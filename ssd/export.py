@@ -1,7 +1,6 @@
 """From a checkpoint to a compiled model: written by a format's exporter, passed by the parity gate, named."""
 
 import importlib
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssd.beside import replacing
 from ssd.card import CARD_NAME, ModelCard, card_to_json, file_sha256
 from ssd.checkpoint import load_checkpoint
 from ssd.detector import Detector
@@ -96,19 +96,14 @@ def export_model(
         | {"checkpoint_sha256": file_sha256(checkpoint), "made_with": _versions(format)}
         | (notes or {}),
     )
-    beside = folder.with_name(f".part-{folder.name}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
+    with replacing(folder) as beside:
+        beside.mkdir(parents=True)
         room = importlib.import_module(f"ssd.exporters.{FORMATS[format][0]}")
         room.write(model, beside, card, pictures or [], batch, nms, **control)
         card = _write_card(beside, card)
         if gate:
             parity = _pass(gate, Detector(card, KerasNetwork(model, Options())), beside, batch, say)
             _write_card(beside, replace(card, notes=card.notes | {"parity": parity.summary()}))
-        beside.replace(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return folder
 
 

@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+from ssd.beside import replacing
+
 # Columns that tell how long it took; all others are the same whenever a run is done again.
 TIMES = ("seconds", "seconds_a_step", "images_per_s")
 TSV = ("epoch", "stage", "loss", "acc", "val_loss", "val_acc", "val_mAP")
@@ -60,12 +62,10 @@ def class_scores(row: dict) -> dict:
 
 
 def _write(path: Path, names: list[str], rows: list[dict], dialect: str) -> None:
-    beside = path.with_name(f".part-{path.name}")
-    with open(beside, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, extrasaction="ignore", dialect=dialect)
         writer.writeheader()
         writer.writerows(rows)
-    beside.replace(path)
 
 
 def _value(key: str, text: str, folder: str | Path) -> str | float | int | None:

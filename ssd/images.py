@@ -9,6 +9,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
 import cv2
 import numpy as np
 
+from ssd.beside import replacing
 from ssd.spec import Preprocessing
 
 IMAGE_SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .jp2 .pbm .pgm .png .ppm .tif .tiff .webp".split())
@@ -87,9 +88,8 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
     done, data = _encode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
         raise ValueError(f"a picture must have a known suffix. Received: {path}")
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(data.tobytes())
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_bytes(data.tobytes())
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:

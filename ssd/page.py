@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from ssd.beside import replace_text
 from ssd.draw import PALETTE, PREDICTED, TRUE, draw_both
 from ssd.images import load_image
 from ssd.records import Detections, Sample
@@ -51,10 +52,7 @@ def render(template: str, **values: object) -> str:
 
 def save_page(path: str | Path, html: str) -> None:
     """Write a page beside its name and rename it."""
-    path = Path(path)
-    beside = path.with_name(f".part-{path.name}")
-    beside.write_text(html, "utf-8")
-    beside.replace(path)
+    replace_text(path, html)
 
 
 def new_figure(width: float = 5.4, height: float = 3.3) -> "Figure":

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd.backend import keras
+from ssd.beside import replace_text, replacing
 from ssd.checkpoint import SUFFIX, save_checkpoint
 from ssd.history import TSV, best_row, read_history, read_rows, write_history
 from ssd.stages import Stage
@@ -103,11 +104,8 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Store a text file, replaced in one step."""
-        if not self.writes:
-            return
-        beside = self.path / f".part-{name}"
-        beside.write_text(text, "utf-8")
-        beside.replace(self.path / name)
+        if self.writes:
+            replace_text(self.path / name, text)
 
     def rows(self, first: int, last: int) -> list[dict]:
         """The history of the epochs after `first` up to `last`, numbers as numbers."""
@@ -149,9 +147,8 @@ class RunFolder:
             return
         arrays = {f"model/{i}": w for i, w in enumerate(model.get_weights())}
         arrays |= {f"optimizer/{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
-        beside = self.path / ".part-state.npz"
-        np.savez(beside, meta=json.dumps(meta), **arrays)
-        beside.replace(self.path / "state.npz")
+        with replacing(self.path / "state.npz") as beside:
+            np.savez(beside, meta=json.dumps(meta), **arrays)
 
     def load_state(self) -> tuple[dict, dict[str, np.ndarray]]:
         """The stored meta and arrays; both empty in a new run.
@@ -206,8 +203,5 @@ def restore(
 
 def _link(link: Path, target: Path) -> None:
     """A second name for a file, replaced in one step."""
-    beside = link.with_name(f".part-{link.name}")
-    beside.unlink(missing_ok=True)
-    beside.hardlink_to(target)
-    beside.replace(link)
-    beside.unlink(missing_ok=True)  # POSIX: renaming onto a link to the same file does nothing
+    with replacing(link) as beside:  # removes it too where renaming onto the same file did nothing (POSIX)
+        beside.hardlink_to(target)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from ssd.augment import SSDAugmentation
+from ssd.beside import replace_text
 from ssd.draw import draw_truth
 from ssd.images import load_image, resize, save_image
 from ssd.records import Sample
@@ -56,9 +57,7 @@ def write_page(path: str | Path, rows: list[list[np.ndarray]], names: list[str],
     """
     path = Path(path)
     if path.suffix.lower() in (".html", ".htm"):
-        beside = path.with_name(f".part-{path.name}")
-        beside.write_text(_html(rows, names, seeds), "utf-8")
-        beside.replace(path)
+        replace_text(path, _html(rows, names, seeds))
     else:
         save_image(path, _grid(rows))
 

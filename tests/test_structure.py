@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # In the order of the street; "|" marks where Keras begins.
 ROOMS = (
-    "boxes spec anchors images records draw shown card datasets.labelled datasets.voc datasets.coco "
+    "beside boxes spec anchors images records draw shown card datasets.labelled datasets.voc datasets.coco "
     "datasets.yolo datasets.csv_file datasets.read datasets.convert datasets.photos datasets.faults "
     "datasets.box_faults datasets.class_faults datasets.photo_faults datasets.doctor datasets.parts "
     "datasets.crops datasets.ceiling datasets.fit datasets.stats datasets.charts datasets.tables results "

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ssd.beside import replace_text
 from ssd.cli import run
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -81,7 +82,7 @@ def main(
     _print(report)
     for path, make in ((json_path, _json), (markdown_path, _markdown)):
         if path:
-            run(_write, path, make(report))
+            run(replace_text, path, make(report))
             click.echo(f"results -> {path}")
 
 
@@ -125,12 +126,6 @@ def _markdown(report: dict) -> str:
     from ssd.bench.tables import markdown
 
     return markdown(report)
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".part-{path.name}")
-    beside.write_text(text, "utf-8")
-    beside.replace(path)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ssd.beside import replace_text
 from ssd.cli import fail, names, numbers, run, track
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -218,9 +219,7 @@ def _evaluate(model: Path, data: str, split: str, json_path: Path | None, wrong:
     outcome, pixels = evaluate_split(model, images, track)
     rows = save_misclassified(wrong, outcome, images, pixels.__getitem__) if wrong else []
     if json_path:
-        beside = json_path.with_name(f".part-{json_path.name}")
-        beside.write_text(outcome_to_json(outcome, images, rows), "utf-8")
-        beside.replace(json_path)
+        replace_text(json_path, outcome_to_json(outcome, images, rows))
     click.echo(report_text(outcome.scores))
     click.echo(f"\n{len(images)} images, loss {outcome.loss:.4f}, accuracy {outcome.scores.accuracy:.4f}")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ssd.beside import replace_text
 from ssd.cli import run, track
 from ssd.datasets.tables import SHOWN, counts_text, faults_text, fit_text, parts_text
 
@@ -229,9 +230,7 @@ def _augment(data: Path, out: Path, split: str, count: int, seeds: list[int], ma
 
 
 def _write(path: Path, content: dict) -> None:
-    beside = path.with_name(f".part-{path.name}")
-    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    beside.replace(path)
+    replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

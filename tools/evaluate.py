@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssd.beside import replace_text
 from ssd.cli import fail, names, run, track
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def main(
         run(_store, model or "default", scores, store)
     if json_path:
         packed = scores | {"matches": run(evaluation.matches)}
-        run(_write, json_path, json.dumps(packed, indent=2, ensure_ascii=False) + "\n")
+        run(replace_text, json_path, json.dumps(packed, indent=2, ensure_ascii=False) + "\n")
         click.echo(f"scores -> {json_path}")
     if report_path:
         run(_write_report, source, evaluation, scores, report_path)
@@ -222,7 +223,7 @@ def _store(model: str, scores: dict, wanted: bool) -> None:
         card = replace(card, scores=card.scores | {name: measured})
         click.echo(f"scores -> {path}")
     if wanted or (chosen and is_own):
-        _write(path, card_to_json(card))
+        replace_text(path, card_to_json(card))
 
 
 def _write_report(source: "Split", evaluation: "Evaluation", scores: dict, path: Path) -> None:
@@ -301,7 +302,7 @@ def _report_comparison(result: dict, pair: tuple[Path, Path], json_path: Path | 
     Console().print(table)
     click.echo(f"in brackets: 95 % intervals, {result['resamples']} resamples, the same photos for both")
     if json_path:
-        run(_write, json_path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        run(replace_text, json_path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         click.echo(f"comparison -> {json_path}")
 
 
@@ -315,12 +316,6 @@ def _number(value: float | None, interval: list[float] | None = None, sign: str 
         return "no boxes"
     around = f" [{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]" if interval else ""
     return f"{value:{sign}.4f}{around}"
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".part-{path.name}")
-    beside.write_text(text, "utf-8")
-    beside.replace(path)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd.backend import keras
+from ssd.beside import replacing
 from ssd.card import CARD_NAME, file_sha256
 from ssd.classify.batches import prepare
 from ssd.classify.data import ImageSet, load_pixels
@@ -156,12 +157,10 @@ def export_classifier(path: str | Path, folder: str | Path) -> Path:
     model, card = load_classifier(path)
     end = keras.layers.Activation(card.network.output, name="probabilities")(model.output)
     graph = to_openvino(keras.Model(model.input, end), batch=None)
-    beside = folder.with_name(f".part-{folder.name}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    openvino.save_model(graph, str(beside / "model.xml"), compress_to_fp16=False)
-    hashes = {name: file_sha256(beside / name) for name in ("model.xml", "model.bin")}
-    card = replace(card, name=folder.name, notes=card.notes | {"sha256": hashes})
-    (beside / CARD_NAME).write_text(card_to_json(card), "utf-8")
-    beside.replace(folder)
+    with replacing(folder) as beside:
+        beside.mkdir(parents=True)
+        openvino.save_model(graph, str(beside / "model.xml"), compress_to_fp16=False)
+        hashes = {name: file_sha256(beside / name) for name in ("model.xml", "model.bin")}
+        card = replace(card, name=folder.name, notes=card.notes | {"sha256": hashes})
+        (beside / CARD_NAME).write_text(card_to_json(card), "utf-8")
     return folder

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 
 from ssd.backend import keras
+from ssd.beside import replacing
 from ssd.checkpoint import SUFFIX
 from ssd.classify.network import build_classifier, layer_groups
 from ssd.classify.spec import ClassifierCard, Network, card_from_json, card_to_json, parse_augment
@@ -185,8 +186,7 @@ def _checkpoint(path: str | Path) -> Path:
 def _save(path: Path, model: keras.Model, texts: dict[str, str], factor: float = 1.0) -> None:
     if not path.name.endswith(SUFFIX):
         raise ValueError(f"a checkpoint must end in {SUFFIX}. Received: {path}")
-    beside = path.with_name(f".part-{path.name}")
-    try:
+    with replacing(path) as beside:
         model.save_weights(beside)
         with h5py.File(beside, "a") as file:
             file.attrs[LAYER_NAMES] = [layer.name for layer in model.layers]
@@ -194,9 +194,6 @@ def _save(path: Path, model: keras.Model, texts: dict[str, str], factor: float =
                 file.attrs[key] = text
             if factor != 1:
                 _scale_biases(file, factor)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _scale_biases(file: h5py.File, factor: float) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssd.beside import replacing
 from ssd.datasets.ceiling import SIZES
 from ssd.datasets.stats import SIDE, Stats
 from ssd.draw import PALETTE
@@ -44,9 +45,8 @@ def draw_charts(stats: Stats, folder: str | Path, title: str) -> list[Path]:
         axes.set_title(f"{title}: {axes.get_title()}", fontsize=11)
         axes.spines[["top", "right"]].set_visible(False)
         path = folder / f"{name}.png"
-        beside = folder / f".part-{name}.png"
-        figure.savefig(beside, dpi=110)
-        beside.replace(path)
+        with replacing(path) as beside:
+            figure.savefig(beside, dpi=110)
         paths.append(path)
     return paths
 

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from ssd.beside import replacing
 from ssd.datasets.labelled import ALL, LabelledImage
 from ssd.datasets.read import FORMATS, read_images, split_names
 
@@ -47,9 +48,7 @@ def write_data(
             f"the new data set must be a new folder. Received: {out}, which is there already"
         )
     names = name_photos([image for images in splits.values() for image in images])
-    beside = out.with_name(f".part-{out.name}")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
+    with replacing(out) as beside:
         photos = beside / FORMATS[to].PHOTOS
         photos.mkdir(parents=True)
         for path, name in names.items():
@@ -57,9 +56,6 @@ def write_data(
         FORMATS[to].write_images(beside, splits, names)
         if out.exists():
             out.rmdir()
-        beside.replace(out)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def name_photos(images: list[LabelledImage]) -> dict[Path, str]:

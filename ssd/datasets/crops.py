@@ -1,13 +1,13 @@
 """Labelled objects cut out of their photos, into class folders, for a classifier."""
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+from ssd.beside import replacing
 from ssd.boxes import to_pixels
 from ssd.datasets.labelled import ALL
 from ssd.datasets.read import find_classes, read_split, split_names
@@ -56,10 +56,8 @@ def write_crops(
     splits = splits or tuple(name for name in DEFAULT_SPLITS if name in known) or (ALL,)
     names = class_names or tuple(sorted({name for s in splits for name in find_classes(data, s)}))
     _check_names(names, data)
-    beside = out.with_name(f".part-{out.name}")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        counts = {}
+    counts = {}
+    with replacing(out) as beside:
         for split in splits:
             samples = read_split(data, split, names)
             folder = beside if splits == (ALL,) else beside / Path(split).stem
@@ -70,10 +68,6 @@ def write_crops(
                     f"every class must have an object of {least} pixels or more. Received: none of "
                     f"{empty[0]!r} in split {split!r} of {data}; --classes or --least-size leave it out"
                 )
-        out.parent.mkdir(parents=True, exist_ok=True)
-        beside.rename(out)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return counts
 
 

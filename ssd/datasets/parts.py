@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssd.beside import replace_text
 from ssd.datasets.labelled import ALL, LabelledImage
 from ssd.datasets.photos import find_twins, look_at
 from ssd.datasets.read import lists_folder, read_images, split_names
@@ -54,9 +55,7 @@ def split_data(
     }
     folder.mkdir(parents=True, exist_ok=True)
     for part, members in chosen.items():
-        beside = folder / f".part-{part}.txt"
-        beside.write_text("".join(f"{_line(image, data)}\n" for image in members), "utf-8")
-        beside.replace(folder / f"{part}.txt")
+        replace_text(folder / f"{part}.txt", "".join(f"{_line(image, data)}\n" for image in members))
     return {part: {"images": len(members), "boxes": _boxes(members)} for part, members in chosen.items()}
 
 

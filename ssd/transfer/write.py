@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from ssd.backend import keras
+from ssd.beside import replace_text, replacing
 from ssd.card import ModelCard, card_to_json, file_sha256
 from ssd.checkpoint import describe_file, save_checkpoint
 from ssd.model import L2Normalize
@@ -53,39 +54,28 @@ def save_model(path: str | Path, model: keras.Model, card: ModelCard, ledger: Le
         raise ValueError(f"a model file must lie in a folder. Received: {path}") from None
     write(path, model, card, ledger)
     ledger = replace(ledger, result={"file": path.name, "sha256": file_sha256(path)})
-    beside = path.with_name(f".part-{path.name}.ledger.json")
-    beside.write_text(ledger_to_json(ledger), "utf-8")
-    beside.replace(path.with_name(f"{path.name}.ledger.json"))
+    replace_text(path.with_name(f"{path.name}.ledger.json"), ledger_to_json(ledger))
     return ledger
 
 
 def _save_archive(path: Path, model: keras.Model, card: ModelCard, ledger: Ledger) -> None:
-    beside = path.with_name(f".part-{path.name}")
-    try:
+    with replacing(path) as beside:
         model.save(beside)
         with zipfile.ZipFile(beside, "a") as archive:
             archive.writestr(f"{CARD}.json", card_to_json(card))
             archive.writestr(f"{LEDGER}.json", ledger_to_json(ledger))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _save_legacy(path: Path, model: keras.Model, card: ModelCard, ledger: Ledger) -> None:
-    beside = path.with_name(f".part-{path.name}")
     names = [layer.name for layer in model.layers]
     old = _old_names(names)
-    try:
-        with h5py.File(beside, "w") as file:
-            file.attrs["layer_names"] = _bytes(old)
-            file.attrs["backend"] = b"tensorflow"
-            file.attrs["keras_version"] = b"2.2.4"
-            for i, name in enumerate(old):
-                _write_layer(file.create_group(name), model.layers[i] if i < len(names) else None)
-            describe_file(file, model, card, ledger)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as beside, h5py.File(beside, "w") as file:
+        file.attrs["layer_names"] = _bytes(old)
+        file.attrs["backend"] = b"tensorflow"
+        file.attrs["keras_version"] = b"2.2.4"
+        for i, name in enumerate(old):
+            _write_layer(file.create_group(name), model.layers[i] if i < len(names) else None)
+        describe_file(file, model, card, ledger)
 
 
 _WRITERS = {
