@@ -17,7 +17,7 @@ from ssd.runtimes.network import Limits, Network, Options, Outputs, model_file, 
 
 WEIGHTS = Path(__file__).parent / "weights"  # in the installed package
 WEIGHTS = WEIGHTS if WEIGHTS.is_dir() else Path(__file__).parent.parent / "weights"  # in a checkout
-DEFAULT_MODEL = "ssd300_vgg16_animals6_v4"
+DEFAULT_MODEL = "ssd300_vgg16_animals6_v5"
 HELPERS = 2  # threads beyond the pictures in the network: one decodes, one draws and encodes
 
 
