@@ -1,10 +1,11 @@
 """Files and folders are made beside their name and get it when they are complete.
 
 So that a reader never meets half a file, and an error or Ctrl-C leaves what was there before as it was.
-What is gone on with after a break keeps its unfinished part and is not written by this module:
-`ssd.download`, `ssd.classify.features`, `ssd.results`.
+What grows for long, or is gone on with after a break, keeps its unfinished part and is not written by this
+module: `ssd.download`, `ssd.classify.features`, `ssd.results`, `ssd.media`.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,15 @@ def replace_text(path: str | Path, text: str) -> None:
     """
     with replacing(path) as beside:
         beside.write_text(text, "utf-8", newline="")
+
+
+def replace_json(path: str | Path, content: dict) -> None:
+    """Write plain data as indented JSON in one step.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _remove(path: Path) -> None:

@@ -1,11 +1,10 @@
 """ssd data: check, measure, convert, split, crop and look at labelled photos before training."""
 
-import json
 from pathlib import Path
 
 import click
 
-from ssd.beside import replace_text
+from ssd.beside import replace_json
 from ssd.cli import run, track
 from ssd.datasets.tables import SHOWN, counts_text, faults_text, fit_text, parts_text
 
@@ -47,7 +46,7 @@ def check(
     if json_path:
         facts = {"data": [str(root) for root in data], "images": report.images, "boxes": report.boxes}
         faults = [fault.as_dict() for fault in report.faults]
-        run(_write, json_path, facts | {"errors": report.errors, "faults": faults})
+        run(replace_json, json_path, facts | {"errors": report.errors, "faults": faults})
     if fixed:
         counts = run(fix, report, data[0], fixed)
         click.echo(f"mended copy -> {fixed} ({', '.join(f'{name} {n}' for name, n in counts.items())})")
@@ -68,7 +67,7 @@ def stats(data: Path, splits: tuple, out: Path | None, json_path: Path | None) -
     facts = {"data": str(data), "split": ", ".join(splits) or "all"} | summary(counted)
     click.echo(counts_text(facts))
     if json_path:
-        run(_write, json_path, facts)
+        run(replace_json, json_path, facts)
     if out:
         from ssd.datasets.charts import draw_charts
 
@@ -91,7 +90,7 @@ def fit(data: Path, split: str, spec: str, classes: str | None, json_path: Path 
     facts = run(_fit, data, split, spec, classes)
     click.echo(fit_text(facts))
     if json_path:
-        run(_write, json_path, facts)
+        run(replace_json, json_path, facts)
 
 
 @main.command()
@@ -227,10 +226,6 @@ def _augment(data: Path, out: Path, split: str, count: int, seeds: list[int], ma
     rows = augmented_rows(chosen, names, seeds, max_expand=max_expand)
     write_page(out, rows, [s.path.name for s in chosen], seeds)
     return len(chosen)
-
-
-def _write(path: Path, content: dict) -> None:
-    replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """ssd evaluate: labelled photos and a model or its detections in, average precision out."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ssd.beside import replace_text
+from ssd.beside import replace_json, replace_text
 from ssd.cli import fail, names, run, track
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def main(
         run(_store, model or "default", scores, store)
     if json_path:
         packed = scores | {"matches": run(evaluation.matches)}
-        run(replace_text, json_path, json.dumps(packed, indent=2, ensure_ascii=False) + "\n")
+        run(replace_json, json_path, packed)
         click.echo(f"scores -> {json_path}")
     if report_path:
         run(_write_report, source, evaluation, scores, report_path)
@@ -302,7 +301,7 @@ def _report_comparison(result: dict, pair: tuple[Path, Path], json_path: Path | 
     Console().print(table)
     click.echo(f"in brackets: 95 % intervals, {result['resamples']} resamples, the same photos for both")
     if json_path:
-        run(replace_text, json_path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        run(replace_json, json_path, result)
         click.echo(f"comparison -> {json_path}")
 
 

@@ -1,6 +1,7 @@
 """TensorFlow runs the folder saved_model/."""
 
 import threading
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,8 @@ STORING = frozenset(
     StaticRegexFullMatch StringJoin VarHandleOp VarIsInitializedOp""".split()
 )
 
+_FUNCTIONS = attrgetter("library.function")  # of a GraphDef
+
 
 def check_file(folder: Path) -> None:
     """Refuse a SavedModel with operations that no detector has, before anything of it is loaded.
@@ -63,7 +66,7 @@ def check_file(folder: Path) -> None:
 
 
 def _check_operations(graph: object, allowed: frozenset, folder: Path) -> None:
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    nodes = [*graph.node, *(node for function in _FUNCTIONS(graph) for node in function.node_def)]
     if strange := sorted({node.op for node in nodes} - allowed):
         raise ValueError(
             "a SavedModel must have the operations of a detector alone. "
