@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import click
 
@@ -92,6 +93,21 @@ def numbers(text: str) -> list[float]:
         return [float(part) for part in names(text)]
     except ValueError:
         raise click.BadParameter(f"must be numbers, comma between. Received: {text!r}") from None
+
+
+def told(options: Iterable[str]) -> set[str]:
+    """Which of these options of the running command stood on the command line, defaults left out."""
+    source = click.get_current_context().get_parameter_source
+    return {key for key in options if source(key) is click.core.ParameterSource.COMMANDLINE}
+
+
+def absolute(name_or_path: str | None) -> str | None:
+    """The whole path of a file or folder that is there, for a run may go on from another folder.
+
+    Any other name, "random" and None stay as they are.
+    """
+    there = name_or_path not in (None, "", "random") and Path(name_or_path).exists()
+    return str(Path(name_or_path).resolve()) if there else name_or_path
 
 
 def track(items: Iterable, text: str, total: int | None = None) -> Iterator:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ssd.beside import replace_text
-from ssd.cli import fail, names, numbers, run, track
+from ssd.cli import absolute, fail, names, numbers, run, told, track
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -128,7 +128,7 @@ def train(
     if resume:
         settings, folder = run(_stored, resume), resume
     else:
-        settings = run(_settings, data, _told(options), **options)
+        settings = run(_settings, data, told(options), **options)
         folder = out or Path("runs") / Path(data or options["features"]).resolve().stem
         if (folder / "run.json").exists():
             fail(f"{folder} holds a run already: go on with it by --resume {folder}, or choose another --out")
@@ -228,14 +228,14 @@ def _features(data: str, out: Path, front: str, store: str, **options) -> None:
     from ssd.classify.features import write_features
     from ssd.classify.start import read_parts
 
-    weights = _resolved(options.pop("backbone_weights"))
+    weights = absolute(options.pop("backbone_weights"))
     network = _network(data, weights, options)
     images, val = read_parts(
         data, options["split"], options["val_split"], options["val_share"], options["seed"]
     )
     how = {"seed": options["seed"], "front": front, "store": store}
     parts = {"train": images, "val": val}
-    where = str(Path(data).resolve()) if Path(data).is_dir() else data
+    where = absolute(data) if Path(data).is_dir() else data
     calls = {"say": click.echo, "track": track}
     path = write_features(out, network, parts, weights, data=where, **how, **calls)
     click.echo(f"features of {len(images)} and {len(val)} images -> {path}")
@@ -267,7 +267,7 @@ def _stored(folder: Path):
 
 def _settings(
     data: str | None,
-    told: set,
+    given: set,
     recipe: str | None,
     stages: str,
     learning_rate: str,
@@ -287,27 +287,27 @@ def _settings(
     from ssd.stages import parse_stages
 
     if recipe:
-        if both := told & {"stages", "learning_rate", "optimizer", "schedule", "weight_decay"}:
+        if both := given & {"stages", "learning_rate", "optimizer", "schedule", "weight_decay"}:
             raise click.UsageError(f"--recipe has its own {', '.join(sorted(both))}")
         values, parsed = read_recipe(recipe, KEYS, ClassStage, "ssd.classify")
-        options |= {key: value for key, value in values.items() if key not in told}
+        options |= {key: value for key, value in values.items() if key not in given}
     else:
-        if features and "stages" not in told:
+        if features and "stages" not in given:
             stages = "top:20"
         rates = numbers(learning_rate)[: stages.count(",") + 1]
         how = {"optimizer": optimizer, "schedule": schedule, "weight_decay": weight_decay}
         own = {"plateau": 5}
         parsed = tuple(ClassStage(**asdict(s) | how | own) for s in parse_stages(stages, rates, [0]))
-    if not recipe or "precision" in told:
+    if not recipe or "precision" in given:
         parsed = tuple(replace(stage, precision=precision) for stage in parsed)
-    weights = _resolved(options.pop("backbone_weights"))
+    weights = absolute(options.pop("backbone_weights"))
     parts = {key: options[key] for key in ("split", "val_split", "val_share", "seed")}
     if features:
-        network, classes, weights, data, parts = _of_features(features, told, options)
+        network, classes, weights, data, parts = _of_features(features, given, options)
     else:
         network = _network(data, weights, options)
         classes = read_parts(data, *parts.values())[0].class_names
-        data = str(Path(data).resolve()) if Path(data).is_dir() else data
+        data = absolute(data) if Path(data).is_dir() else data
     rest = {key: options[key] for key in ("freeze", "freeze_depth", "release_at", "batch_size", "augment")}
     return Settings(
         data, classes, network, parsed, recipe=recipe, backbone_weights=weights, **parts, **rest,
@@ -315,14 +315,14 @@ def _settings(
     )  # fmt: skip
 
 
-def _of_features(path: Path, told: set, options: dict) -> tuple:
+def _of_features(path: Path, given: set, options: dict) -> tuple:
     """Network, classes, weights, data and seed of a file of features; its top is that of the flags."""
     from dataclasses import replace
 
     from ssd.classify.features import read_meta
     from ssd.classify.spec import Network
 
-    if both := told & {"backbone", "batch_norm", "cut", "image_size", "input_stage", "backbone_weights"}:
+    if both := given & {"backbone", "batch_norm", "cut", "image_size", "input_stage", "backbone_weights"}:
         raise click.UsageError(f"--features has its own {', '.join(sorted(both))}")
     meta = read_meta(path)
     own = {key: options[key] for key in ("top", "dropout", "output")}
@@ -344,20 +344,6 @@ def _network(data: str, weights: str | None, options: dict):
     scale = SCRATCH_SCALE if weights == "random" and backbone == "vgg16" else None
     own = {key: options[key] for key in ("cut", "input_stage", "top", "dropout", "output")}
     return Network(backbone, image_size=parse_size(size), scale=scale, **own)
-
-
-def _told(options: dict) -> set:
-    given = click.get_current_context().get_parameter_source
-    return {key for key in options if given(key) is click.core.ParameterSource.COMMANDLINE}
-
-
-def _resolved(weights: str | None) -> str | None:
-    """A path as an absolute one, for a run may go on from another folder."""
-    return (
-        str(Path(weights).resolve())
-        if weights and weights != "random" and Path(weights).exists()
-        else weights
-    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from ssd.tools.transfer import make_options, transfer_options
 
-from ssd.cli import fail, numbers, run, track
+from ssd.cli import absolute, fail, numbers, run, told, track
 
 
 @click.command()
@@ -133,14 +133,13 @@ def main(data: tuple, out: Path | None, resume: Path | None, tensorboard: bool, 
     """Train a detector on DATA, one or more data sets in VOC, COCO, YOLO or CSV layout."""
     if bool(data) == bool(resume):
         raise click.UsageError("give either DATA or --resume RUN")
-    given = click.get_current_context().get_parameter_source
-    told = {key for key in options if given(key) is click.core.ParameterSource.COMMANDLINE}
-    if options["recipe"] and (both := told & {"stages", "learning_rate", "cache_views"}):
+    given = told(options)
+    if options["recipe"] and (both := given & {"stages", "learning_rate", "cache_views"}):
         raise click.UsageError(f"--recipe has its own {', '.join(sorted(both))}")
     if resume:
         settings, folder = run(_stored, resume), resume
     else:
-        settings = run(_settings, data, told, **options)
+        settings = run(_settings, data, given, **options)
         folder = out or Path("runs") / Path(data[0]).resolve().name
         if (folder / "run.json").exists():
             fail(f"{folder} holds a run already: go on with it by --resume {folder}, or choose another --out")
@@ -178,7 +177,7 @@ def _stored(folder: Path):
 
 def _settings(
     data: tuple,
-    told: set,
+    given: set,
     recipe: str | None,
     stages: str,
     learning_rate: str,
@@ -203,33 +202,25 @@ def _settings(
     if recipe:
         # A flag that was given goes before the recipe.
         values, parsed = read_recipe(recipe)
-        options |= {key: value for key, value in values.items() if key not in told}
+        options |= {key: value for key, value in values.items() if key not in given}
     else:
         rates, views = numbers(learning_rate), [int(v) for v in numbers(cache_views)]
         # The default names two rates; a run of one stage takes the first.
         parsed = parse_stages(stages, rates[: stages.count(",") + 1], views)
     for key, value in (("precision", precision), ("mosaic", mosaic)):
-        if not recipe or key in told:
+        if not recipe or key in given:
             parsed = tuple(replace(stage, **{key: value}) for stage in parsed)
-    # A run may go on from another folder.
-    parsed = tuple(replace(stage, teacher=_absolute(stage.teacher)) for stage in parsed)
+    parsed = tuple(replace(stage, teacher=absolute(stage.teacher)) for stage in parsed)
     for key in ("split", "val_split"):
         if Path(options[key]).suffix and Path(options[key]).is_file():
-            options[key] = str(Path(options[key]).resolve())
-    for key in ("init", "cache", "backbone_weights"):
-        value = options[key]
-        if value:
-            options[key] = str(Path(value).resolve()) if key == "cache" else _absolute(value)
+            options[key] = absolute(options[key])
+    options |= {key: absolute(options[key]) for key in ("init", "backbone_weights")}
+    if options["cache"]:
+        options["cache"] = str(Path(options["cache"]).resolve())
     options["transfer"] = make_options(options)
     return Settings(
         tuple(str(Path(root).resolve()) for root in data), chosen, parsed, recipe=recipe, **options
     )
-
-
-def _absolute(name_or_path: str) -> str:
-    """The whole path of a file or folder that is there; any other name as it is."""
-    there = name_or_path not in ("", "random") and Path(name_or_path).exists()
-    return str(Path(name_or_path).resolve()) if there else name_or_path
 
 
 if __name__ == "__main__":
