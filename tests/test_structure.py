@@ -22,7 +22,7 @@ ROOMS = (
     "tracking counting followed capture window stop cache catalogue download known "
     "classify.spec classify.data classify.scores classify.report pipeline postprocess "
     "runtimes.network runtimes.openvino_lean runtimes.openvino_cache runtimes.openvino_file "
-    "runtimes.onnx_file runtimes.litert_file detector parity live "
+    "runtimes.onnx_file runtimes.litert_file detector job parity live "
     "serve.limits serve.bodies serve.worker serve.videos serve.guard serve.app "
     "bench.layers bench.graph bench.flops bench.torch_network bench.onnx_graph bench.onnx_networks "
     "bench.rounds bench.visit bench.limits bench.machine bench.processes bench.rates bench.rivals "
