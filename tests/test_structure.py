@@ -17,7 +17,7 @@ ROOMS = (
     "metrics.tables metrics.pairs metrics.voc metrics.coco metrics.bootstrap metrics.matches "
     "metrics.errors metrics.confusion metrics.calibration metrics.operating datasets.detection_files "
     "datasets.detections page "
-    "evaluation evaluation_page history outcome report watcher progress tensorboard "
+    "evaluation evaluation_page evaluation_tables history outcome report watcher progress tensorboard "
     "augment views_page sources targets media "
     "tracking counting followed capture window stop cache catalogue download known "
     "classify.spec classify.data classify.scores classify.report pipeline postprocess "

@@ -78,6 +78,8 @@ def main(
 
     DATA is a folder or file in VOC, COCO, YOLO or CSV layout. Photos are needed for a model only.
     """
+    from ssd.evaluation_tables import print_comparison, print_points, print_scores
+
     if least_score and not target_precision:
         raise click.UsageError("--least-score goes with --target-precision")
     if compare:
@@ -85,7 +87,11 @@ def main(
             raise click.UsageError(
                 "--compare takes two files that --json wrote, and neither DATA nor a model"
             )
-        _report_comparison(run(_compare, *compare, bootstrap), compare, json_path)
+        compared = run(_compare, *compare, bootstrap)
+        print_comparison(compared, compare)
+        if json_path:
+            run(replace_json, json_path, compared)
+            click.echo(f"comparison -> {json_path}")
         return
     if data is None:
         raise click.UsageError("Missing argument 'DATA', or --compare A.json B.json.")
@@ -105,9 +111,9 @@ def main(
             "classes": _points(evaluation, points),
         }
     scores = run(_score, source, evaluation, facts, bootstrap)
-    _print(scores)
+    print_scores(scores)
     if target_precision:
-        _print_points(scores["operating_points"])
+        print_points(scores["operating_points"])
     if not detections:
         run(_store, model or "default", scores, store)
     if json_path:
@@ -231,51 +237,6 @@ def _write_report(source: "Split", evaluation: "Evaluation", scores: dict, path:
     write_evaluation(source, evaluation, scores, path)
 
 
-def _print(scores: dict) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console, boxes = Console(), scores["truth"]["boxes"]
-    intervals = scores.get("intervals", {})
-    title = f"{scores.get('model') or scores['detections']} on {scores['images']} images"
-    table = Table("class", "boxes", "VOC07", "VOC2010+", title=title)
-    rules = ("voc07", "voc10")
-    for name in scores["voc07"]["AP"]:
-        cells = [_number(scores[r]["AP"][name], intervals.get(r, {}).get("AP", {}).get(name)) for r in rules]
-        table.add_row(name, str(boxes[name]), *cells)
-    table.add_section()
-    cells = [_number(scores[r]["mAP"], intervals.get(r, {}).get("mAP")) for r in rules]
-    table.add_row("mAP", str(sum(boxes.values())), *cells)
-    console.print(table)
-    table = Table("COCO", "value", title=None)
-    for name, value in scores["coco"].items():
-        table.add_row(name, _number(value, intervals.get("coco", {}).get(name)))
-    console.print(table)
-    if intervals:
-        click.echo(f"in brackets: 95 % intervals, {intervals['resamples']} resamples of the images")
-
-
-def _print_points(points: dict) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    title = f"thresholds for a precision of {points['target']:g}"
-    table = Table("class", "score", "precision here", "recall here", "precision held out", title=title)
-    for name, row in points["classes"].items():
-        held = row["held_out"]
-        if row["threshold"] is None:
-            table.add_row(name, "none reaches it", "", "", "")
-            continue
-        shown = f"{_number(held['precision'], held['interval'])} of {held['count']}"
-        table.add_row(
-            name, f"{row['threshold']:.4f}", _number(row["precision"]), _number(row["recall"]), shown
-        )
-    Console().print(table)
-    click.echo(
-        "held out: chosen on 4 of 5 parts of the photos, measured on the fifth; Wilson's 95 % interval"
-    )
-
-
 def _compare(first: Path, second: Path, resamples: int) -> dict:
     from ssd.metrics.matches import compare, read_scored
 
@@ -284,37 +245,6 @@ def _compare(first: Path, second: Path, resamples: int) -> dict:
     one, two = read_scored(first), read_scored(second)
     about = {"first": str(first), "second": str(second), "resamples": resamples, "level": 0.95}
     return about | compare(one, two, resamples)
-
-
-def _report_comparison(result: dict, pair: tuple[Path, Path], json_path: Path | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", *(path.name for path in pair), "difference", title="second minus first, same photos")
-    for rule, title in (("voc07", "VOC07"), ("voc10", "VOC2010+")):
-        for name, row in result[rule]["AP"].items():
-            table.add_row(f"{title} {name}", *_compared(row))
-        table.add_row(f"{title} mAP", *_compared(result[rule]["mAP"]))
-        table.add_section()
-    for name, row in result["coco"].items():
-        table.add_row(f"COCO {name}", *_compared(row))
-    Console().print(table)
-    click.echo(f"in brackets: 95 % intervals, {result['resamples']} resamples, the same photos for both")
-    if json_path:
-        run(replace_json, json_path, result)
-        click.echo(f"comparison -> {json_path}")
-
-
-def _compared(row: dict) -> list[str]:
-    difference = "" if row["difference"] is None else _number(row["difference"], row["interval"], "+")
-    return [_number(row["first"]), _number(row["second"]), difference]
-
-
-def _number(value: float | None, interval: list[float] | None = None, sign: str = "") -> str:
-    if value is None:
-        return "no boxes"
-    around = f" [{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]" if interval else ""
-    return f"{value:{sign}.4f}{around}"
 
 
 if __name__ == "__main__":
