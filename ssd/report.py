@@ -57,34 +57,51 @@ def report_html(folder: str | Path) -> str:
         ValueError, OSError: as `write_report`.
     """
     folder = Path(folder)
-    settings, rows = read_settings(folder), read_history(folder)
-    if not rows:
-        raise ValueError(f"a report needs an epoch that is done. Received: {folder} without history.csv")
-    if missing := [name for name in NEEDED if any(row.get(name) is None for row in rows)]:
-        raise ValueError(f"history.csv must have the columns {', '.join(NEEDED)}. Received: no {missing[0]}")
-    data, best = read_data(folder), best_row(rows)
-    stages = stage_rows(rows, settings["stages"])
+    shared = shared_parts(folder, NEEDED, CURVES, "val_mAP")
+    data, settings, best = read_data(folder), read_settings(folder), shared["best"]
     return render(
         "training.html",
-        title=f"Training of {folder.resolve().name}",
-        rows=rows,
-        best=best,
-        best_place=rows.index(best),
-        minutes=sum(row["seconds"] for row in rows) / 60,
-        curves=[picture for curve in CURVES for picture in curve_pictures(rows, *curve)],
-        stages=stages,
-        stage_rows=[list(stage.values()) for stage in stages],
-        history_rows=[list(row.values()) for row in rows],
+        **shared,
         scores=_scores(best, data, settings["val_split"]),
         scores_picture=_scores_picture(best),
         worst=worst_photos(folder, data),
         fault_score=FAULT_SCORE,
-        settings=plain_settings(settings),
-        recipe=text_of(folder / "recipe.toml"),
         class_names=data.class_names,
         splits=data.splits,
         val_split=settings["val_split"],
     )
+
+
+def shared_parts(folder: Path, needed: list[str], curves: tuple, score: str) -> dict:
+    """What the pages of a detector's and of a classifier's training both show.
+
+    Args:
+        folder: of the run.
+        needed: columns that its history.csv must have.
+        curves: rows such as those of CURVES.
+        score: the column by which the best epoch is chosen.
+    Raises:
+        ValueError: no epoch is done, a column is missing, or a file is damaged.
+    """
+    settings, rows = read_settings(folder), read_history(folder)
+    if not rows:
+        raise ValueError(f"a report needs an epoch that is done. Received: {folder} without history.csv")
+    if missing := [name for name in needed if any(row.get(name) is None for row in rows)]:
+        raise ValueError(f"history.csv must have the columns {', '.join(needed)}. Received: no {missing[0]}")
+    best, stages = best_row(rows, score), stage_rows(rows, settings["stages"], score)
+    return {
+        "title": f"Training of {folder.resolve().name}",
+        "rows": rows,
+        "best": best,
+        "best_place": rows.index(best),
+        "minutes": sum(row["seconds"] for row in rows) / 60,
+        "curves": [picture for curve in curves for picture in curve_pictures(rows, *curve)],
+        "stages": stages,
+        "stage_rows": [list(stage.values()) for stage in stages],
+        "history_rows": [list(row.values()) for row in rows],
+        "settings": plain_settings(settings),
+        "recipe": text_of(folder / "recipe.toml"),
+    }
 
 
 def worst_photos(folder: Path, data: RunData) -> list[Picture]:
@@ -154,7 +171,7 @@ def _mark_stages(axes: object, rows: list[dict]) -> None:
             axes.text(start, 1.01, f" {row['stage_number']}", transform=place, fontsize=8, color="#5b6672")
 
 
-def stage_rows(rows: list[dict], planned: list[dict], score: str = "val_mAP") -> list[dict]:
+def stage_rows(rows: list[dict], planned: list[dict], score: str) -> list[dict]:
     """A row of the table a stage, in the order of the run."""
     table, plans = [], {}
     for stage in planned:

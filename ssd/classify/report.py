@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd.history import best_row, read_history
 from ssd.images import load_image
 from ssd.page import Picture, encode_jpeg, render, save_page, shrink, to_address
-from ssd.report import curve_pictures, plain_settings, read_settings, stage_rows, text_of
+from ssd.report import read_settings, shared_parts
 
 CURVES = (
     ("loss", {"loss": "training", "val_loss": "validation"}, False),
@@ -43,34 +42,18 @@ def is_classifier(folder: str | Path) -> bool:
 
 def report_html(folder: Path) -> str:
     """The HTML of the page. Raises ValueError, OSError: as `write_report`."""
-    settings, rows = read_settings(folder), read_history(folder)
-    if not rows:
-        raise ValueError(f"a report needs an epoch that is done. Received: {folder} without history.csv")
-    if missing := [name for name in NEEDED if any(row.get(name) is None for row in rows)]:
-        raise ValueError(f"history.csv must have the columns {', '.join(NEEDED)}. Received: no {missing[0]}")
-    best = best_row(rows, "val_acc")
-    stages = stage_rows(rows, settings["stages"], "val_acc")
+    shared = shared_parts(folder, NEEDED, CURVES, "val_acc")
     outcome, data = _read(folder, "predictions.json"), _read(folder, "data.json")
     try:
         return render(
             "classification.html",
-            title=f"Training of {folder.resolve().name}",
-            rows=rows,
-            best=best,
-            best_place=rows.index(best),
-            minutes=sum(row["seconds"] for row in rows) / 60,
-            curves=[picture for curve in CURVES for picture in curve_pictures(rows, *curve)],
-            stages=stages,
-            stage_rows=[list(stage.values()) for stage in stages],
-            history_rows=[list(row.values()) for row in rows],
+            **shared,
             report=[[name, *row.values()] for name, row in outcome["report"].items()],
             accuracy=float(outcome["accuracy"]),
             confusion=_confusion(outcome),
             class_names=list(outcome["class_names"]),
             misclassified=[_picture(folder, row) for row in outcome["misclassified"]],
             splits=data["splits"],
-            settings=plain_settings(settings),
-            recipe=text_of(folder / "recipe.toml"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
