@@ -61,7 +61,7 @@ def run(call: Callable, *args: object, **options: object) -> object:
         with polite_kill():
             return call(*args, **options)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_to_nobody()
         sys.exit(1)
     except (ValueError, OSError, ImportError) as error:
         text = str(error)
@@ -74,6 +74,18 @@ def run(call: Callable, *args: object, **options: object) -> object:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)
+
+
+def say(text: str) -> None:
+    """A line on standard output. Where its reader, such as head, is gone, the work goes on all the same."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        _write_to_nobody()
+
+
+def _write_to_nobody() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(text: str, status: int = 1) -> None:

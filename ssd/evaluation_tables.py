@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from ssd.terminal import table_text
 
-def print_scores(scores: dict) -> None:
+
+def scores_text(scores: dict) -> str:
     """AP of every class, mAP and COCO's numbers of what `ssd evaluate --json` holds."""
-    console, boxes = Console(), scores["truth"]["boxes"]
-    intervals = scores.get("intervals", {})
+    boxes, intervals = scores["truth"]["boxes"], scores.get("intervals", {})
     title = f"{scores.get('model') or scores['detections']} on {scores['images']} images"
     table = Table("class", "boxes", "VOC07", "VOC2010+", title=title)
     rules = ("voc07", "voc10")
@@ -19,16 +19,17 @@ def print_scores(scores: dict) -> None:
     table.add_section()
     cells = [_number(scores[r]["mAP"], intervals.get(r, {}).get("mAP")) for r in rules]
     table.add_row("mAP", str(sum(boxes.values())), *cells)
-    console.print(table)
+    lines = [table_text(table)]
     table = Table("COCO", "value", title=None)
     for name, value in scores["coco"].items():
         table.add_row(name, _number(value, intervals.get("coco", {}).get(name)))
-    console.print(table)
+    lines.append(table_text(table))
     if intervals:
-        print(f"in brackets: 95 % intervals, {intervals['resamples']} resamples of the images")
+        lines.append(f"in brackets: 95 % intervals, {intervals['resamples']} resamples of the images")
+    return "\n".join(lines)
 
 
-def print_points(points: dict) -> None:
+def points_text(points: dict) -> str:
     """Its operating points: a threshold a class, with precision and recall."""
     title = f"thresholds for a precision of {points['target']:g}"
     table = Table("class", "score", "precision here", "recall here", "precision held out", title=title)
@@ -41,11 +42,11 @@ def print_points(points: dict) -> None:
         table.add_row(
             name, f"{row['threshold']:.4f}", _number(row["precision"]), _number(row["recall"]), shown
         )
-    Console().print(table)
-    print("held out: chosen on 4 of 5 parts of the photos, measured on the fifth; Wilson's 95 % interval")
+    held = "held out: chosen on 4 of 5 parts of the photos, measured on the fifth; Wilson's 95 % interval"
+    return f"{table_text(table)}\n{held}"
 
 
-def print_comparison(result: dict, pair: tuple[Path, Path]) -> None:
+def comparison_text(result: dict, pair: tuple[Path, Path]) -> str:
     """What `ssd evaluate --compare` found, of a pair of files."""
     table = Table("", *(path.name for path in pair), "difference", title="second minus first, same photos")
     for rule, title in (("voc07", "VOC07"), ("voc10", "VOC2010+")):
@@ -55,8 +56,8 @@ def print_comparison(result: dict, pair: tuple[Path, Path]) -> None:
         table.add_section()
     for name, row in result["coco"].items():
         table.add_row(f"COCO {name}", *_compared(row))
-    Console().print(table)
-    print(f"in brackets: 95 % intervals, {result['resamples']} resamples, the same photos for both")
+    about = f"in brackets: 95 % intervals, {result['resamples']} resamples, the same photos for both"
+    return f"{table_text(table)}\n{about}"
 
 
 def _compared(row: dict) -> list[str]:

@@ -1,6 +1,7 @@
 """The commands as a user runs them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,36 @@ def test_the_tool_file_is_the_command(samples, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [p.name for p in (tmp_path / "detections").iterdir()] == ["detections.csv"]
+
+
+def unread(*arguments):
+    """Run a command whose output nobody reads: the reader is gone before it starts."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        return subprocess.run([SSD, *map(str, arguments)], stdout=write, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(write)
+
+
+def test_detection_goes_on_when_the_reader_of_its_lines_is_gone(samples, tmp_path):
+    out = tmp_path / "out"
+    done = unread("detect", samples, "--out", out, "--save", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(json.loads((out / "detections.json").read_text())) == 3
+    assert {p.name for p in out.glob("*.[pjm][np][g4]")} == {
+        "astronaut.jpg", "camera.png", "chelsea.png", "carphone.mp4",
+    }  # fmt: skip
+
+
+def test_scores_are_written_when_the_reader_of_the_table_is_gone(tmp_path, write_xml):
+    write_xml(tmp_path / "Annotations/1.xml", 100, 100, [("cat", (1, 1, 50, 50), False)])
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/val.txt").write_text("1\n")
+    (tmp_path / "comp4_det_val_cat.txt").write_text("1 0.9 1 1 50 50\n")
+    done = unread("evaluate", tmp_path, "--detections", tmp_path, "--json", tmp_path / "s.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "s.json").read_text())["voc07"]["mAP"] == 1
 
 
 def test_nothing_is_overwritten_unless_told(samples, tmp_path):

@@ -10,8 +10,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # In the order of the street; "|" marks where Keras begins.
 ROOMS = (
-    "beside boxes spec anchors images records draw shown card datasets.labelled datasets.voc datasets.coco "
-    "datasets.yolo datasets.csv_file datasets.read datasets.convert datasets.photos datasets.faults "
+    "beside terminal boxes spec anchors images records draw shown card datasets.labelled datasets.voc "
+    "datasets.coco datasets.yolo datasets.csv_file datasets.read datasets.convert datasets.photos "
+    "datasets.faults "
     "datasets.box_faults datasets.class_faults datasets.photo_faults datasets.doctor datasets.parts "
     "datasets.crops datasets.ceiling datasets.fit datasets.stats datasets.charts datasets.tables results "
     "metrics.tables metrics.pairs metrics.voc metrics.coco metrics.bootstrap metrics.matches "

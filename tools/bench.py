@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ssd.beside import replace_text
-from ssd.cli import run
+from ssd.cli import run, say
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -83,7 +83,7 @@ def main(
     for path, make in ((json_path, _json), (markdown_path, _markdown)):
         if path:
             run(replace_text, path, make(report))
-            click.echo(f"results -> {path}")
+            say(f"results -> {path}")
 
 
 def _bench(models: tuple, data: tuple, split: str | None, options: dict) -> dict:
@@ -100,22 +100,21 @@ def _bench(models: tuple, data: tuple, split: str | None, options: dict) -> dict
 
 def _print(report: dict) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from ssd.bench.tables import about, tables
+    from ssd.terminal import table_text
 
-    console = Console()
-    click.echo(about(report))
+    say(about(report))
     for table in tables(report):
         shown = Table(title=table.title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for text in table.header:
             shown.add_column(text, overflow="fold")
         for row in table.rows:
             shown.add_row(*(cell.replace(" / ", "\n") for cell in row))  # p95 below p50: 80 columns do
-        console.print(shown)
+        say(table_text(shown))
         for note in table.notes:
-            click.echo(f"- {note}")
+            say(f"- {note}")
 
 
 def _json(report: dict) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ssd.beside import replace_text
-from ssd.cli import absolute, fail, names, numbers, run, told, track
+from ssd.cli import absolute, fail, names, numbers, run, say, told, track
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -183,7 +183,7 @@ def summary(model: Path | None, **options: object) -> None:
 @click.option("--out", type=FOLDER, required=True, help="New folder.")
 def export(model: Path, out: Path) -> None:
     """Compile a classifier with OpenVINO, softmax or sigmoid included."""
-    click.echo(f"model -> {run(_export, model, out)}")
+    say(f"model -> {run(_export, model, out)}")
 
 
 def _train(settings, folder: Path, tensorboard: bool) -> None:
@@ -194,20 +194,20 @@ def _train(settings, folder: Path, tensorboard: bool) -> None:
     from ssd.watcher import ReportKeeper, Watchers
 
     table = live_table("val_acc")
-    say, shown = (table.say, table.track) if table else (click.echo, track)
+    tell, shown = (table.say, table.track) if table else (say, track)
     watchers = [
-        ReportKeeper(say, write_report),
+        ReportKeeper(tell, write_report),
         *([TensorBoard()] if tensorboard else []),
         *([table] if table else []),
     ]
     try:
         with Watchers(watchers) as watcher:
-            best = train_classifier(settings, folder, say, shown, watcher)
+            best = train_classifier(settings, folder, tell, shown, watcher)
     except KeyboardInterrupt:
         click.echo(f"\nstopped; go on with: ssd classify train --resume {folder}", err=True)
         raise
-    click.echo(f"report: {folder / 'report.html'}")
-    click.echo(f"best checkpoint: {best}\ninto a detector: ssd train DATA --backbone-weights {folder}")
+    say(f"report: {folder / 'report.html'}")
+    say(f"best checkpoint: {best}\ninto a detector: ssd train DATA --backbone-weights {folder}")
 
 
 def _evaluate(model: Path, data: str, split: str, json_path: Path | None, wrong: Path | None) -> None:
@@ -220,8 +220,8 @@ def _evaluate(model: Path, data: str, split: str, json_path: Path | None, wrong:
     rows = save_misclassified(wrong, outcome, images, pixels.__getitem__) if wrong else []
     if json_path:
         replace_text(json_path, outcome_to_json(outcome, images, rows))
-    click.echo(report_text(outcome.scores))
-    click.echo(f"\n{len(images)} images, loss {outcome.loss:.4f}, accuracy {outcome.scores.accuracy:.4f}")
+    say(report_text(outcome.scores))
+    say(f"\n{len(images)} images, loss {outcome.loss:.4f}, accuracy {outcome.scores.accuracy:.4f}")
 
 
 def _features(data: str, out: Path, front: str, store: str, **options) -> None:
@@ -236,10 +236,10 @@ def _features(data: str, out: Path, front: str, store: str, **options) -> None:
     how = {"seed": options["seed"], "front": front, "store": store}
     parts = {"train": images, "val": val}
     where = absolute(data) if Path(data).is_dir() else data
-    calls = {"say": click.echo, "track": track}
+    calls = {"say": say, "track": track}
     path = write_features(out, network, parts, weights, data=where, **how, **calls)
-    click.echo(f"features of {len(images)} and {len(val)} images -> {path}")
-    click.echo(f"train the top: ssd classify train --features {path}")
+    say(f"features of {len(images)} and {len(val)} images -> {path}")
+    say(f"train the top: ssd classify train --features {path}")
 
 
 def _summary(
@@ -250,7 +250,7 @@ def _summary(
     network = None if model else _network("", options.pop("backbone_weights"), options)
     depth = [f"1:{freeze_depth}"] if (freeze_depth or 1) > 1 else []
     words = "+".join([*([freeze] if freeze else []), *depth])
-    click.echo(summary_text(summary_of(model, network, classes, words)))
+    say(summary_text(summary_of(model, network, classes, words)))
 
 
 def _export(model: Path, out: Path) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ssd.beside import replace_json
-from ssd.cli import run, track
+from ssd.cli import run, say, track
 from ssd.datasets.tables import SHOWN, counts_text, faults_text, fit_text, parts_text
 
 DATA = click.Path(exists=True, path_type=Path)
@@ -42,14 +42,14 @@ def check(
         raise click.UsageError("--fix takes one DATA at a time")
     names = run(parse_classes, classes) if classes else ()
     report = run(examine, data, splits, names, track)
-    click.echo(faults_text(report, show_all))
+    say(faults_text(report, show_all))
     if json_path:
         facts = {"data": [str(root) for root in data], "images": report.images, "boxes": report.boxes}
         faults = [fault.as_dict() for fault in report.faults]
         run(replace_json, json_path, facts | {"errors": report.errors, "faults": faults})
     if fixed:
         counts = run(fix, report, data[0], fixed)
-        click.echo(f"mended copy -> {fixed} ({', '.join(f'{name} {n}' for name, n in counts.items())})")
+        say(f"mended copy -> {fixed} ({', '.join(f'{name} {n}' for name, n in counts.items())})")
     if report.errors:
         raise SystemExit(1)
 
@@ -65,7 +65,7 @@ def stats(data: Path, splits: tuple, out: Path | None, json_path: Path | None) -
 
     counted = run(_count, data, splits)
     facts = {"data": str(data), "split": ", ".join(splits) or "all"} | summary(counted)
-    click.echo(counts_text(facts))
+    say(counts_text(facts))
     if json_path:
         run(replace_json, json_path, facts)
     if out:
@@ -73,7 +73,7 @@ def stats(data: Path, splits: tuple, out: Path | None, json_path: Path | None) -
 
         title = f"{data.resolve().name}, {facts['split']}"
         for path in run(draw_charts, counted, out, title):
-            click.echo(f"chart -> {path}")
+            say(f"chart -> {path}")
 
 
 @main.command()
@@ -88,7 +88,7 @@ def fit(data: Path, split: str, spec: str, classes: str | None, json_path: Path 
     Sizes are COCO's (32 and 96 pixels), measured in the 300x300 square that the network sees.
     """
     facts = run(_fit, data, split, spec, classes)
-    click.echo(fit_text(facts))
+    say(fit_text(facts))
     if json_path:
         run(replace_json, json_path, facts)
 
@@ -106,7 +106,7 @@ def convert(data: Path, to: str, out: Path, splits: tuple, link: bool) -> None:
     from ssd.datasets.convert import convert as write
 
     counts = run(write, data, to, out, splits=splits, link=link)
-    click.echo(f"{', '.join(f'{name} {n}' for name, n in counts.items())} images -> {out}")
+    say(f"{', '.join(f'{name} {n}' for name, n in counts.items())} images -> {out}")
 
 
 @main.command()
@@ -123,8 +123,8 @@ def split(data: Path, parts: str, pool: str, seed: int, overwrite: bool) -> None
     from ssd.datasets.read import lists_folder
 
     made = run(split_data, data, _parts(parts), pool=pool, seed=seed, overwrite=overwrite)
-    click.echo(parts_text(made))
-    click.echo(f"lists -> {lists_folder(data)}")
+    say(parts_text(made))
+    say(f"lists -> {lists_folder(data)}")
 
 
 @main.command()
@@ -142,7 +142,7 @@ def split(data: Path, parts: str, pool: str, seed: int, overwrite: bool) -> None
 def augment(data: Path, out: Path, split: str, images: int, views: int, seed: int, max_expand: float) -> None:
     """Show photos as training sees them, with their boxes."""
     shown = run(_augment, data, out, split, images, list(range(seed, seed + views)), max_expand)
-    click.echo(f"{shown} photos, {views} views of each -> {out}")
+    say(f"{shown} photos, {views} views of each -> {out}")
 
 
 @main.command()
@@ -176,8 +176,8 @@ def crops(data: Path, out: Path, splits: tuple, classes: str | None, margin: flo
     how = {"margin": margin, "least": least_size, "class_names": wanted, "track": track}
     counts = run(write_crops, data, out, splits, **how)
     for split, found in counts.items():
-        click.echo(f"{split}: {', '.join(f'{name} {count:,}' for name, count in found.items())}")
-    click.echo(f"crops -> {out}")
+        say(f"{split}: {', '.join(f'{name} {count:,}' for name, count in found.items())}")
+    say(f"crops -> {out}")
 
 
 def _count(data: Path, splits: tuple):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ssd.cli import fail, names, run, track
+from ssd.cli import fail, names, run, say, track
 
 SCORE = 0.5  # least score of a class for which the model has none: what looks good on a screen
 
@@ -123,10 +123,10 @@ def main(
     with stoppable() as stop:
         job = Job(
             detector, limits, wanted, out, stop, drawing=not no_draw, save=save, tracking=tracking,
-            watched=watched, say=click.echo, complain=_complain, track=track,
+            watched=watched, say=say, complain=_complain, track=track,
         )  # fmt: skip
         failed = len(faults) + run(job.process, targets)
-    click.echo(job.summary())
+    say(job.summary())
     if stop.signal:
         click.echo("interrupted; what is written is complete as far as it goes", err=True)
         raise SystemExit(stop.status)

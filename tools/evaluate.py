@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssd.beside import replace_json, replace_text
-from ssd.cli import fail, names, run, track
+from ssd.cli import fail, names, run, say, track
 
 if TYPE_CHECKING:
     from ssd.evaluation import Evaluation, Split
@@ -78,7 +78,7 @@ def main(
 
     DATA is a folder or file in VOC, COCO, YOLO or CSV layout. Photos are needed for a model only.
     """
-    from ssd.evaluation_tables import print_comparison, print_points, print_scores
+    from ssd.evaluation_tables import comparison_text, points_text, scores_text
 
     if least_score and not target_precision:
         raise click.UsageError("--least-score goes with --target-precision")
@@ -88,10 +88,10 @@ def main(
                 "--compare takes two files that --json wrote, and neither DATA nor a model"
             )
         compared = run(_compare, *compare, bootstrap)
-        print_comparison(compared, compare)
+        say(comparison_text(compared, compare))
         if json_path:
             run(replace_json, json_path, compared)
-            click.echo(f"comparison -> {json_path}")
+            say(f"comparison -> {json_path}")
         return
     if data is None:
         raise click.UsageError("Missing argument 'DATA', or --compare A.json B.json.")
@@ -111,18 +111,18 @@ def main(
             "classes": _points(evaluation, points),
         }
     scores = run(_score, source, evaluation, facts, bootstrap)
-    print_scores(scores)
+    say(scores_text(scores))
     if target_precision:
-        print_points(scores["operating_points"])
+        say(points_text(scores["operating_points"]))
     if not detections:
         run(_store, model or "default", scores, store)
     if json_path:
         packed = scores | {"matches": run(evaluation.matches)}
         run(replace_json, json_path, packed)
-        click.echo(f"scores -> {json_path}")
+        say(f"scores -> {json_path}")
     if report_path:
         run(_write_report, source, evaluation, scores, report_path)
-        click.echo(f"report -> {report_path}")
+        say(f"report -> {report_path}")
 
 
 def _detect(data: Path, split: str, model: str, iou: float, threads: int | None) -> tuple:
@@ -218,15 +218,15 @@ def _store(model: str, scores: dict, wanted: bool) -> None:
     if chosen and (wanted or is_own):
         limits = {name: row["threshold"] for name, row in chosen.items() if row["threshold"] is not None}
         card = replace(card, thresholds=limits)
-        click.echo(f"thresholds -> {path}")
+        say(f"thresholds -> {path}")
     elif chosen:
-        click.echo(f"{card.name} is shipped: --store writes the thresholds into its card")
+        say(f"{card.name} is shipped: --store writes the thresholds into its card")
     if wanted:
         name = f"{Path(scores['data']).resolve().name}/{scores['split']}"
         told = ("voc07", "voc10", "coco", "iou", "images", "intervals", "operating_points")
         measured = {key: scores[key] for key in told if key in scores}
         card = replace(card, scores=card.scores | {name: measured})
-        click.echo(f"scores -> {path}")
+        say(f"scores -> {path}")
     if wanted or (chosen and is_own):
         replace_text(path, card_to_json(card))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ssd.cli import run
+from ssd.cli import run, say
 
 SAMPLES = 4  # pictures of --data that the gate looks at, beside mAP
 
@@ -70,7 +70,7 @@ def main(checkpoint: Path, out: Path, precision: str, data: tuple, note: tuple, 
         raise click.UsageError(f"--note must be KEY=TEXT. Received: {wrong[0]!r}")
     notes = dict(text.split("=", 1) for text in note)
     run(_export, checkpoint, out, precision, data, notes, **options)
-    click.echo(f"model -> {out}\nuse it with: ssd detect PHOTO --model {out}")
+    say(f"model -> {out}\nuse it with: ssd detect PHOTO --model {out}")
 
 
 def _export(
@@ -101,7 +101,7 @@ def _export(
     seen = [s.path for s in labelled or chosen][:SAMPLES] or _shipped_photos()
     gate = Gate([(path.name, load_image(path)) for path in seen], labelled)
     export_model(
-        checkpoint, out, precision, pictures, notes, batch=batch or None, gate=gate, say=click.echo, **options
+        checkpoint, out, precision, pictures, notes, batch=batch or None, gate=gate, say=say, **options
     )
 
 
@@ -112,7 +112,7 @@ def _labelled(data: tuple, split: str | None, class_names: tuple, count: int | N
     except (ValueError, OSError):
         if split:
             raise
-        click.echo("no split val: agreement of outputs decides, not mAP")
+        say("no split val: agreement of outputs decides, not mAP")
         return []
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ssd.cli import run
+from ssd.cli import run, say
 
 
 @click.command()
@@ -18,7 +18,7 @@ def main(folder: Path, out: Path | None) -> None:
     It shows curves, stages, average precision a class, the worst validation photos, data and settings,
     and is one HTML file that needs nothing else.
     """
-    click.echo(f"report: {run(_write, folder, out)}")
+    say(f"report: {run(_write, folder, out)}")
 
 
 def _write(folder: Path, out: Path | None) -> Path:

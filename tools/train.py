@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from ssd.tools.transfer import make_options, transfer_options
 
-from ssd.cli import absolute, fail, numbers, run, told, track
+from ssd.cli import absolute, fail, numbers, run, say, told, track
 
 
 @click.command()
@@ -153,20 +153,20 @@ def _train(settings, folder: Path, tensorboard: bool) -> None:
     from ssd.watcher import ReportKeeper, Watchers
 
     table = live_table()
-    say, shown = (table.say, table.track) if table else (click.echo, track)
+    tell, shown = (table.say, table.track) if table else (say, track)
     watchers = [
-        ReportKeeper(say),
+        ReportKeeper(tell),
         *([TensorBoard()] if tensorboard else []),
         *([table] if table else []),
     ]
     try:
         with Watchers(watchers) as watcher:
-            best = train(settings, folder, say, shown, watcher)
+            best = train(settings, folder, tell, shown, watcher)
     except KeyboardInterrupt:
         click.echo(f"\nstopped; go on with: ssd train --resume {folder}", err=True)
         raise
-    click.echo(f"report: {folder / 'report.html'}")
-    click.echo(f"best checkpoint: {best}\ncompile it with: ssd export {best} --out MODEL")
+    say(f"report: {folder / 'report.html'}")
+    say(f"best checkpoint: {best}\ncompile it with: ssd export {best} --out MODEL")
 
 
 def _stored(folder: Path):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssd.cli import fail, run, track
+from ssd.cli import fail, run, say, track
 
 if TYPE_CHECKING:
     from ssd.transfer.plan import Options
@@ -154,11 +154,11 @@ def _transfer(file: str, out: Path | None, **values: object) -> None:
     load = rehearse if out is None else transfer
     model, ledger = build_transferred(card, path, options, weights, seed, _say, track, load)
     if out is None:
-        click.echo(ledger_to_text(ledger))
+        say(ledger_to_text(ledger))
         return
     ledger = save_model(out, model, card, ledger)
-    click.echo(ledger_to_text(ledger))
-    click.echo(f"model -> {out}\nledger -> {out}.ledger.json")
+    say(ledger_to_text(ledger))
+    say(f"model -> {out}\nledger -> {out}.ledger.json")
 
 
 def _say(text: str) -> None:

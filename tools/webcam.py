@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssd.cli import fail, names, run
+from ssd.cli import fail, names, run, say
 
 if TYPE_CHECKING:
     from ssd.live import Live
@@ -103,9 +103,9 @@ def _watch(stack: ExitStack, source: str, model: str, **options: object) -> None
     with capture, stoppable() as stop:
         views = _shown(live, window, folder, stop, options["duration"])
         _write(views, capture.rate, options["record"], sinks, source, name)
-    click.echo(f"{source}: {live.tally.text()}" + (f"; {counts.text()}" if counts.text() else ""))
+    say(f"{source}: {live.tally.text()}" + (f"; {counts.text()}" if counts.text() else ""))
     if options["record"] and options["record"].exists():
-        click.echo(f"recorded {options['record']}")
+        say(f"recorded {options['record']}")
     if stop.signal:
         raise SystemExit(stop.status)
 
@@ -174,7 +174,7 @@ def _shown(live: "Live", window: object, folder: Path, stop: "Stop", duration: f
             if answer == "quit":
                 return
             if answer:
-                click.echo(answer)
+                say(answer)
         if new:
             yield new
 

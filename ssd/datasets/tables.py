@@ -3,9 +3,9 @@
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from ssd.terminal import table_text
 
+if TYPE_CHECKING:
     from ssd.datasets.doctor import Checkup
 
 SHOWN = 5  # faults of a kind
@@ -44,7 +44,7 @@ def counts_text(facts: dict) -> str:
         if row["boxes"]:
             cells += [f"{row['side'][1]:.0f}", "{0:.1f}-{2:.1f}".format(*row["aspect"])]
         table.add_row(name, *cells)
-    lines = [_text(table)]
+    lines = [table_text(table)]
     per_image = facts["objects_per_image"]
     lines.append(f"{facts['images']} images ({facts['background']} without a box), {facts['boxes']} boxes")
     if per_image:
@@ -73,7 +73,7 @@ def fit_text(facts: dict) -> str:
     for key, text in (("ceiling", "all"), ("bipartite", "with no anchor but by the bipartite step")):
         table.add_row(text, *(_share(c[key]) for c in (now, then) if c))
     table.add_row("anchors a box", *(str(c["anchors_per_box"]) for c in (now, then) if c))
-    lines = [_text(table)]
+    lines = [table_text(table)]
     for name, scales in ((facts["spec"], facts["scales"]), ("proposed", proposed)):
         if scales:
             pairs = zip(scales["min_size"], scales["max_size"], strict=True)
@@ -100,17 +100,7 @@ def parts_text(made: dict) -> str:
         table.add_row(name, *(str(part["boxes"].get(name, 0)) for part in made.values()))
     table.add_section()
     table.add_row("images", *(str(part["images"]) for part in made.values()))
-    lines = [_text(table)]
+    lines = [table_text(table)]
     if lacking := [name for name in names if any(name not in part["boxes"] for part in made.values())]:
         lines.append(f"note: too rare for every part: {', '.join(lacking)}")
     return "\n".join(lines)
-
-
-def _text(table: "Table") -> str:
-    """As wide as the terminal, coloured where it is one."""
-    from rich.console import Console
-
-    console = Console()
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get().rstrip("\n")
