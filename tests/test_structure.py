@@ -37,7 +37,7 @@ ROOMS = (
     "optimizers start batches exporters.graph exporters.openvino_file exporters.onnx_file "
     "exporters.litert_file exporters.saved_model features sizes hint steps validate train "
     "classify.input_stage classify.network classify.cifar classify.batches classify.run classify.start "
-    "classify.evaluate classify.features classify.train classify.summary "
+    "classify.evaluate classify.features classify.train classify.options classify.summary "
     "runtimes.saved_model runtimes.keras_file export"
 ).split()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ssd.beside import replace_text
-from ssd.cli import absolute, fail, names, numbers, run, say, told, track
+from ssd.cli import absolute, fail, run, say, told, track
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -128,7 +128,7 @@ def train(
     if resume:
         settings, folder = run(_stored, resume), resume
     else:
-        settings = run(_settings, data, told(options), **options)
+        settings = run(_settings, data, told(options), options)
         folder = out or Path("runs") / Path(data or options["features"]).resolve().stem
         if (folder / "run.json").exists():
             fail(f"{folder} holds a run already: go on with it by --resume {folder}, or choose another --out")
@@ -226,10 +226,11 @@ def _evaluate(model: Path, data: str, split: str, json_path: Path | None, wrong:
 
 def _features(data: str, out: Path, front: str, store: str, **options) -> None:
     from ssd.classify.features import write_features
+    from ssd.classify.options import network_of
     from ssd.classify.start import read_parts
 
     weights = absolute(options.pop("backbone_weights"))
-    network = _network(data, weights, options)
+    network = network_of(data, weights, options)
     images, val = read_parts(
         data, options["split"], options["val_split"], options["val_share"], options["seed"]
     )
@@ -245,9 +246,10 @@ def _features(data: str, out: Path, front: str, store: str, **options) -> None:
 def _summary(
     model: Path | None, classes: int, freeze: str | None, freeze_depth: int | None, **options
 ) -> None:
+    from ssd.classify.options import network_of
     from ssd.classify.summary import summary_of, summary_text
 
-    network = None if model else _network("", options.pop("backbone_weights"), options)
+    network = None if model else network_of("", options.pop("backbone_weights"), options)
     depth = [f"1:{freeze_depth}"] if (freeze_depth or 1) > 1 else []
     words = "+".join([*([freeze] if freeze else []), *depth])
     say(summary_text(summary_of(model, network, classes, words)))
@@ -259,91 +261,16 @@ def _export(model: Path, out: Path) -> Path:
     return export_classifier(model, out)
 
 
+def _settings(data: str | None, given: set[str], options: dict):
+    from ssd.classify.options import settings_of
+
+    return settings_of(data, given, **options)
+
+
 def _stored(folder: Path):
     from ssd.classify.run import read_settings
 
     return read_settings(folder)
-
-
-def _settings(
-    data: str | None,
-    given: set,
-    recipe: str | None,
-    stages: str,
-    learning_rate: str,
-    optimizer: str,
-    schedule: str,
-    weight_decay: float,
-    precision: str,
-    features: Path | None,
-    **options,
-):
-    from dataclasses import asdict, replace
-
-    from ssd.classify.run import ClassStage, Settings
-    from ssd.classify.start import read_parts
-    from ssd.classify.train import KEYS
-    from ssd.recipe import read_recipe
-    from ssd.stages import parse_stages
-
-    if recipe:
-        if both := given & {"stages", "learning_rate", "optimizer", "schedule", "weight_decay"}:
-            raise click.UsageError(f"--recipe has its own {', '.join(sorted(both))}")
-        values, parsed = read_recipe(recipe, KEYS, ClassStage, "ssd.classify")
-        options |= {key: value for key, value in values.items() if key not in given}
-    else:
-        if features and "stages" not in given:
-            stages = "top:20"
-        rates = numbers(learning_rate)[: stages.count(",") + 1]
-        how = {"optimizer": optimizer, "schedule": schedule, "weight_decay": weight_decay}
-        own = {"plateau": 5}
-        parsed = tuple(ClassStage(**asdict(s) | how | own) for s in parse_stages(stages, rates, [0]))
-    if not recipe or "precision" in given:
-        parsed = tuple(replace(stage, precision=precision) for stage in parsed)
-    weights = absolute(options.pop("backbone_weights"))
-    parts = {key: options[key] for key in ("split", "val_split", "val_share", "seed")}
-    if features:
-        network, classes, weights, data, parts = _of_features(features, given, options)
-    else:
-        network = _network(data, weights, options)
-        classes = read_parts(data, *parts.values())[0].class_names
-        data = absolute(data) if Path(data).is_dir() else data
-    rest = {key: options[key] for key in ("freeze", "freeze_depth", "release_at", "batch_size", "augment")}
-    return Settings(
-        data, classes, network, parsed, recipe=recipe, backbone_weights=weights, **parts, **rest,
-        features=str(features.resolve()) if features else None, hold=names(options["hold"]),
-    )  # fmt: skip
-
-
-def _of_features(path: Path, given: set, options: dict) -> tuple:
-    """Network, classes, weights, data and seed of a file of features; its top is that of the flags."""
-    from dataclasses import replace
-
-    from ssd.classify.features import read_meta
-    from ssd.classify.spec import Network
-
-    if both := given & {"backbone", "batch_norm", "cut", "image_size", "input_stage", "backbone_weights"}:
-        raise click.UsageError(f"--features has its own {', '.join(sorted(both))}")
-    meta = read_meta(path)
-    own = {key: options[key] for key in ("top", "dropout", "output")}
-    parts = {"seed": options["seed"]}
-    return (
-        replace(Network(**meta["network"]), **own), tuple(meta["class_names"]), meta["weights"],
-        meta["data"], parts,
-    )  # fmt: skip
-
-
-def _network(data: str, weights: str | None, options: dict):
-    """The network that flags or a recipe ask for."""
-    from ssd.classify.spec import SCRATCH_SCALE, Network, parse_size
-
-    backbone = "vgg16_bn" if options["batch_norm"] and options["backbone"] == "vgg16" else options["backbone"]
-    if options["batch_norm"] and backbone != "vgg16_bn":
-        raise click.UsageError(f"--batch-norm is of vgg16. Received: --backbone {backbone}")
-    size = options["image_size"] or ("32" if data in ("cifar10", "cifar100") else "224")
-    scale = SCRATCH_SCALE if weights == "random" and backbone == "vgg16" else None
-    own = {key: options[key] for key in ("cut", "input_stage", "top", "dropout", "output")}
-    return Network(backbone, image_size=parse_size(size), scale=scale, **own)
 
 
 if __name__ == "__main__":
