@@ -1,8 +1,11 @@
 """Ctrl-C and SIGTERM as a wish: no new work begins, what is in hand is finished, files are completed."""
 
+import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -33,9 +36,9 @@ def stoppable() -> Iterator[Stop]:
     """
     stop, before = Stop(), {}
 
-    def hear(number: int, _: object) -> None:
+    def hear(number: int, frame: FrameType | None) -> None:
         if stop.signal:
-            raise KeyboardInterrupt
+            _interrupt(number, frame)
         stop.signal = signal.Signals(number)
 
     for number in SIGNALS:
@@ -50,19 +53,30 @@ def stoppable() -> Iterator[Stop]:
 
 @contextmanager
 def polite_kill() -> Iterator[None]:
-    """SIGTERM as Ctrl-C from here on: KeyboardInterrupt, so that nothing is left half done."""
-    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:  # ignored, or heard by whoever began this
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    """SIGTERM as Ctrl-C from here on: KeyboardInterrupt, so that nothing is left half done.
+
+    Neither comes within an import, but as soon as it is done: extensions that are interrupted while they
+    start call that an ImportError, or stop for ever.
+    """
+    before = {}
+    for number, usual in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) == usual:  # else ignored, or heard by whoever began this
+            before[number] = signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    if not frame:
+        raise KeyboardInterrupt
+    again = threading.Timer(0.05, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 _END = object()

@@ -55,6 +55,26 @@ def test_a_signal_in_a_video(clip, samples, tmp_path, number, status):
         assert {len(row) for row in csv.reader(file)} == {11}
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_import_is_not_interrupted(tmp_path, number):
+    """Extensions in the middle of theirs answer a KeyboardInterrupt by an ImportError, or stop for ever."""
+    (tmp_path / "slow.py").write_text(
+        "import time\nprint('begun', flush=True)\ntime.sleep(1)\nprint('done', flush=True)\n"
+    )
+    code = (
+        "import importlib, time; from ssd.cli import run;"
+        "run(lambda: (importlib.import_module('slow'), time.sleep(60)))"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=PATIENCE_S)
+    assert (stdout, stderr, process.returncode) == ("done\n", "interrupted\n", 130)
+
+
 def wait_for_lines(path: Path, count: int, process: subprocess.Popen) -> None:
     until = time.monotonic() + PATIENCE_S
     while not path.exists() or path.read_text().count("\n") < count:
