@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ssd.stop import polite_kill
+from ssd.stop import polite_kill, was_interrupted
 
 # What `ssd --help` says of each, so that it need not import them.
 COMMANDS = {
@@ -40,6 +40,9 @@ class _Commands(click.Group):
             return None
         return importlib.import_module(f"ssd.tools.{name}").main
 
+    def invoke(self, ctx: click.Context) -> object:
+        return run(super().invoke, ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -63,17 +66,25 @@ def run(call: Callable, *args: object, **options: object) -> object:
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         _write_to_nobody()
         sys.exit(1)
-    except (ValueError, OSError, ImportError) as error:
+    except Exception as error:
+        if was_interrupted():
+            _end_interrupted()
+        if not isinstance(error, ValueError | OSError | ImportError):
+            raise
         text = str(error)
         if isinstance(error, ModuleNotFoundError):
             extra = EXTRAS.get((error.name or "").partition(".")[0], "train")
             text = f"this command needs {error.name}: pip install '.[{extra}]'"
         fail(text)
     except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(130)
+        _end_interrupted()
+
+
+def _end_interrupted() -> None:
+    click.echo("interrupted", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130)
 
 
 def say(text: str) -> None:

@@ -69,10 +69,16 @@ def polite_kill() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def was_interrupted() -> bool:
+    """Whether a signal came as KeyboardInterrupt: C++ that it passes through makes other errors of it."""
+    return bool(_raised)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
         frame = frame.f_back
     if not frame:
+        _raised.add(number)
         raise KeyboardInterrupt
     again = threading.Timer(0.05, os.kill, (os.getpid(), number))
     again.daemon = True
@@ -80,3 +86,4 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 _END = object()
+_raised: set[int] = set()  # signals

@@ -75,6 +75,22 @@ def test_an_import_is_not_interrupted(tmp_path, number):
     assert (stdout, stderr, process.returncode) == ("done\n", "interrupted\n", 130)
 
 
+def test_what_an_interrupt_is_made_into_is_still_one(tmp_path):
+    """TensorFlow, for one, calls Python from C++ and makes a RuntimeError of what comes back."""
+    code = (
+        "import time\nfrom ssd.cli import run\n"
+        "def call():\n    try:\n        print('begun', flush=True)\n        time.sleep(60)\n"
+        "    except KeyboardInterrupt:\n        raise RuntimeError('from C++') from None\n"
+        "run(call)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGTERM)
+        stderr = process.communicate(timeout=PATIENCE_S)[1]
+    assert (stderr, process.returncode) == ("interrupted\n", 130)
+
+
 def wait_for_lines(path: Path, count: int, process: subprocess.Popen) -> None:
     until = time.monotonic() + PATIENCE_S
     while not path.exists() or path.read_text().count("\n") < count:
